@@ -1,0 +1,47 @@
+# One environment, .venv, in two steps: what the demo needs, then what the tests need.
+PYTHONS := python3.11 python3.12 python3.13 python3.10 python3
+PYTHON ?= $(firstword $(foreach p,$(PYTHONS),$(if $(shell $(p) -c 'import sys, venv; v = sys.version_info; v[:2] >= (3, 10) and v[:2] < (3, 14) and print(1)' 2>/dev/null),$(p))))
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup demo test lint recipes bench clean
+
+setup: .venv/.test
+
+demo: .venv/.demo
+	.venv/bin/medge demo
+
+test: .venv/.test
+	.venv/bin/python -m pytest
+
+lint: .venv/.lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/.test
+	.venv/bin/medge bench --json
+
+recipes: .venv-recipes/.done
+	.venv-recipes/bin/python -m export.recipes.ecg_beat
+
+.venv/.demo: pyproject.toml constraints.txt
+	$(if $(PYTHON),,$(error no Python 3.10 to 3.13 with venv was found; install one or set PYTHON))
+	$(PYTHON) -m venv .venv
+	$(PIP) -e '.[demo]'
+	touch $@
+
+.venv/.test: .venv/.demo
+	$(PIP) -e '.[demo,test]'
+	touch $@
+
+.venv/.lint: .venv/.test
+	$(PIP) -e '.[lint]'
+	touch $@
+
+.venv-recipes/.done: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-recipes
+	.venv-recipes/bin/python -m pip install --quiet -c constraints.txt torch -e '.[export]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-recipes build *.egg-info
