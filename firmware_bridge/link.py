@@ -1,0 +1,244 @@
+"""Keeps one device connected: port, dialogue and decoder together, with reconnects.
+
+Owns when to open, when to give up and when to try again. It has no clock, thread or sleep: every
+call is told the time (monotonic nanoseconds), the caller's loop waits for `fileno()` or
+`next_deadline_ns()`. What comes out are the device's samples and texts, and whether it is there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from firmware_bridge.errors import DialogueError, LinkError
+from firmware_bridge.ports import open_serial
+from firmware_bridge.session import NS_PER_S, Event, Session, State
+from firmware_bridge.types import (
+    Counters,
+    LinkCounters,
+    LinkLost,
+    LinkUp,
+    Loss,
+    SampleBlock,
+    Text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from firmware_bridge.ports import Port
+    from firmware_bridge.types import Device, LinkMessage, Message
+
+MAX_READS_PER_POLL = 16  # a flood must not keep the caller's loop
+GARBAGE_BYTES = 128  # fewer unrecognised bytes than this are a torn frame, not garbage
+RETRY_MAX_S = 5.0
+
+
+def retry_delay_s(failures: int, random01: float) -> float:
+    """Seconds to wait after `failures` in a row (1, 2, ...): 0.1-0.25, doubling, at most 5.
+
+    `random01` in [0, 1) spreads many links that lost the same hub.
+    """
+    return min(RETRY_MAX_S, (0.1 + 0.15 * random01) * 2.0 ** min(failures - 1, 10))
+
+
+class Link:
+    """A device on a port, for as long as it is wanted.
+
+    Its times are real time, not a replay's: they measure the patience with a device.
+
+    `join` accepts a board that streams already, without the reset that makes its settings known.
+    `seq` of the samples goes on over a loss, moved on by the time it lasted.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        path: str,
+        *,
+        join: bool = False,
+        open_port: Callable[[str, int], Port] = open_serial,
+        random01: Callable[[], float] | None = None,
+    ) -> None:
+        self._device = device
+        self._path = path
+        self._join = join
+        self._open_port = open_port
+        # Different for every port, the same in every run: a replay retries at the same times.
+        self._random01 = random01 or random.Random(path).random
+        self._port: Port | None = None
+        self._session = Session(device.dialogue)
+        self._decoder = device.decoder()
+        self._past = Counters()  # of the decoders before this one
+        self._tally: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+        self._failures = 0
+        self._retry_at_ns: int | None = None
+        self._told: Loss | None = None  # the loss last reported
+        self._unread_bytes = 0  # since the deadline was last set
+        self._seq_offset = 0
+        self._seq_end = 0
+        self._last_frame_ns: int | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the dialogue is; CLOSED while there is no port."""
+        return self._session.state
+
+    @property
+    def counters(self) -> LinkCounters:
+        """Totals since the link was made."""
+        return LinkCounters(
+            opens=self._tally["opens"],
+            failed_opens=self._tally["failed_opens"],
+            reconnects=max(0, self._tally["ups"] - 1),
+            losses=dict(self._losses),
+            stream=_sum(self._past, self._decoder.counters),
+        )
+
+    def fileno(self) -> int | None:
+        """The descriptor to wait on for input, or None while there is no port."""
+        return None if self._port is None else self._port.fileno()
+
+    def next_deadline_ns(self) -> int | None:
+        """When `poll` wants to be called even if nothing comes in; None before `open`."""
+        return self._retry_at_ns if self._port is None else self._session.deadline_ns
+
+    def open(self, now_ns: int) -> list[LinkMessage]:
+        """Try to open the port for the first time. A failure is retried by `poll`, not raised."""
+        if self._port is not None or self._retry_at_ns is not None:
+            raise DialogueError(f"link to {self._path} is open already")
+        return self._connect(now_ns)
+
+    def poll(self, now_ns: int) -> list[LinkMessage]:
+        """Read what is there, act on what is due, and return what happened, in order.
+
+        Call it when `fileno()` is readable and at `next_deadline_ns()`. It never blocks.
+        """
+        if self._port is None:
+            due = self._retry_at_ns is not None and now_ns >= self._retry_at_ns
+            return self._connect(now_ns) if due else []
+        out: list[LinkMessage] = []
+        try:
+            self._read(self._port, now_ns, out)
+            deadline_ns = self._session.deadline_ns
+            if self._port is not None and deadline_ns is not None and now_ns >= deadline_ns:
+                self._time_out(now_ns, out)
+        except LinkError as error:
+            self._lose(Loss.UNPLUGGED, str(error), now_ns, out)
+        return out
+
+    def close(self) -> None:
+        """Stop the stream, if the device still listens, and close the port for good."""
+        if self._port is not None:
+            try:
+                self._port.write(self._device.dialogue.stop)
+            except LinkError:
+                self._tally["unheard_stops"] += 1
+        self._release()
+        self._retry_at_ns = None
+
+    def _connect(self, now_ns: int) -> list[LinkMessage]:
+        out: list[LinkMessage] = []
+        self._retry_at_ns = None
+        try:
+            self._port = self._open_port(self._path, self._device.baud)
+        except LinkError as error:
+            self._tally["failed_opens"] += 1
+            self._lose(Loss.ABSENT, str(error), now_ns, out)
+            return out
+        self._tally["opens"] += 1
+        try:
+            self._on(Event.JOINED if self._join else Event.OPENED, now_ns)
+        except LinkError as error:
+            self._lose(Loss.UNPLUGGED, str(error), now_ns, out)
+        return out
+
+    def _read(self, port: Port, now_ns: int, out: list[LinkMessage]) -> None:
+        for _ in range(MAX_READS_PER_POLL):
+            data = port.read()
+            if not data:
+                return
+            self._unread_bytes += len(data)
+            for message in self._decoder.feed(data):
+                self._take(message, now_ns, out)
+                if self._port is None:
+                    return
+
+    def _take(self, message: Message, now_ns: int, out: list[LinkMessage]) -> None:
+        if isinstance(message, Text):
+            self._take_text(message, now_ns, out)
+            return
+        was = self._session.state
+        self._on(Event.FRAMES, now_ns)
+        if self._session.state is not State.STREAMING:
+            return  # the stream of before our reset
+        if was is not State.STREAMING:
+            self._come_up(message, now_ns, out)
+        block = replace(message, seq=message.seq + self._seq_offset)
+        self._seq_end = block.seq + len(block.samples)
+        self._last_frame_ns = now_ns
+        out.append(block)
+
+    def _take_text(self, message: Text, now_ns: int, out: list[LinkMessage]) -> None:
+        out.append(message)
+        refusal = self._device.dialogue.refusal(message.text)
+        self._on(Event.READY if refusal is None else Event.REFUSED, now_ns)
+        if self._session.state is State.LOST:
+            self._lose(Loss.REFUSED, refusal or "the device has reset itself", now_ns, out)
+
+    def _come_up(self, first: SampleBlock, now_ns: int, out: list[LinkMessage]) -> None:
+        self._tally["ups"] += 1
+        self._failures = 0
+        self._told = None
+        if self._last_frame_ns is not None:
+            away_samples = round((now_ns - self._last_frame_ns) * self._device.rate_hz / NS_PER_S)
+            missed = max(1, away_samples - len(first.samples))
+            self._seq_offset = self._seq_end + missed - first.seq
+        out.append(LinkUp(now_ns))
+
+    def _on(self, event: Event, now_ns: int) -> None:
+        deadline_ns = self._session.deadline_ns
+        send = self._session.on(event, now_ns)
+        if self._session.deadline_ns != deadline_ns:
+            self._unread_bytes = 0
+        if send and self._port is not None:
+            self._reset_decoder()  # what was heard so far does not answer this
+            self._port.write(send)
+
+    def _time_out(self, now_ns: int, out: list[LinkMessage]) -> None:
+        waited_in, unread_bytes = self._session.state.value, self._unread_bytes
+        self._on(Event.TIMEOUT, now_ns)
+        if self._session.state is State.LOST:
+            reason = Loss.GARBAGE if unread_bytes >= GARBAGE_BYTES else Loss.SILENT
+            detail = f"{unread_bytes} unrecognised bytes while {waited_in}"
+            self._lose(reason, detail, now_ns, out)
+
+    def _lose(self, reason: Loss, detail: str, now_ns: int, out: list[LinkMessage]) -> None:
+        self._release()
+        self._losses[reason.value] += 1
+        self._failures += 1
+        delay_s = retry_delay_s(self._failures, self._random01())
+        self._retry_at_ns = now_ns + int(delay_s * NS_PER_S)
+        if reason is not self._told:
+            self._told = reason
+            out.append(LinkLost(now_ns, reason, detail))
+
+    def _release(self) -> None:
+        if self._port is not None:
+            self._port.close()
+        self._port = None
+        self._session = Session(self._device.dialogue)
+        self._reset_decoder()
+
+    def _reset_decoder(self) -> None:
+        self._past = _sum(self._past, self._decoder.counters)
+        self._decoder = self._device.decoder()
+
+
+def _sum(a: Counters, b: Counters) -> Counters:
+    names = [f.name for f in fields(Counters) if f.name != "rejects"]
+    totals = {name: getattr(a, name) + getattr(b, name) for name in names}
+    return Counters(**totals, rejects=dict(Counter(a.rejects) + Counter(b.rejects)))

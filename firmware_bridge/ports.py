@@ -1,0 +1,104 @@
+"""Serial ports: open, read what is there, write, close. The only file that knows pyserial.
+
+Reads never block; waiting belongs to the caller's loop, which has `fileno()`. Every way a port can
+go away (unplugged, hung up, end of file) is one `LinkError`.
+"""
+
+from __future__ import annotations
+
+import os
+import termios
+from typing import TYPE_CHECKING, Protocol
+
+from firmware_bridge.errors import LinkError
+
+if TYPE_CHECKING:
+    import serial
+
+READ_BYTES = 4096
+
+
+class Port(Protocol):
+    """A byte stream to a device. `read` returns b"" when nothing is there; both raise LinkError."""
+
+    def fileno(self) -> int: ...
+
+    def read(self) -> bytes: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_serial(path: str, baud: int) -> Port:
+    """Open `path` at `baud`, 8N1, for this process alone, with what was buffered thrown away.
+
+    Raises `LinkError` when it is absent, forbidden or in use.
+    """
+    try:
+        import serial
+    except ImportError as error:
+        raise LinkError("pyserial is not installed", "install pyserial") from error
+    opened = None
+    try:
+        opened = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+        _tell_empty_from_gone(opened.fileno())
+    except (OSError, ValueError, termios.error) as error:
+        if opened is not None:
+            opened.close()
+        raise LinkError(
+            f"port {path} cannot be opened ({error})",
+            "plug the device in, allow this user to read it, close other programs that use it",
+        ) from error
+    return _SerialPort(opened, path)
+
+
+def _tell_empty_from_gone(fd: int) -> None:
+    """Set VMIN to 1 (pyserial: 0), so that reading nothing means EAGAIN when the port is only quiet
+    and end of file when it has hung up (termios(3), non-canonical mode)."""
+    attributes = termios.tcgetattr(fd)
+    attributes[6][termios.VMIN] = 1
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+class _SerialPort:
+    """A port that pyserial has set up; its descriptor is non-blocking and is read directly.
+
+    pyserial's own `read` waits in select(), which refuses descriptors above 1023.
+    """
+
+    def __init__(self, opened: serial.Serial, path: str) -> None:
+        self._serial = opened
+        self._path = path
+
+    def fileno(self) -> int:
+        return int(self._serial.fileno())
+
+    def read(self) -> bytes:
+        try:
+            data = os.read(self.fileno(), READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError as error:
+            raise self._unplugged(str(error)) from error
+        if not data:
+            raise self._unplugged("end of file")
+        return data
+
+    def write(self, data: bytes) -> None:
+        try:
+            written = os.write(self.fileno(), data)
+        except BlockingIOError:
+            written = 0
+        except OSError as error:
+            raise self._unplugged(str(error)) from error
+        if written != len(data):
+            raise LinkError(f"port {self._path} took {written} of {len(data)} bytes", "reconnect")
+
+    def close(self) -> None:
+        self._serial.close()
+
+    def _unplugged(self, how: str) -> LinkError:
+        return LinkError(
+            f"unplugged: port {self._path} is gone ({how})", "plug the device in again"
+        )

@@ -1,0 +1,248 @@
+"""The link against a scripted port and a clock that moves when told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from firmware_bridge.devices import cyton
+from firmware_bridge.errors import DialogueError, LinkError
+from firmware_bridge.link import MAX_READS_PER_POLL, Link, retry_delay_s
+from firmware_bridge.session import NS_PER_S, State
+from firmware_bridge.types import LinkLost, LinkMessage, LinkUp, Loss, SampleBlock, Text
+
+BANNER = b"OpenBCI V3 8-16 channel\r\n$$$"
+MS = NS_PER_S // 1000
+
+
+class ScriptedPort:
+    """Stands for the serial port: `inbox` is what `read` gives, an exception in it is raised."""
+
+    def __init__(self) -> None:
+        self.inbox: list[bytes | LinkError] = []
+        self.sent = b""
+        self.closed = False
+
+    def fileno(self) -> int:
+        return 7
+
+    def read(self) -> bytes:
+        item = self.inbox.pop(0) if self.inbox else b""
+        if isinstance(item, LinkError):
+            raise item
+        return item
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    """A link whose ports are handed out one by one; none left means that opening fails."""
+
+    def __init__(self, ports: int = 10, join: bool = False) -> None:
+        self.ports = [ScriptedPort() for _ in range(ports)]
+        self.used: list[ScriptedPort] = []
+        self.link = Link(
+            cyton.DEVICE, "/dev/x", join=join, open_port=self._open, random01=lambda: 0.0
+        )
+
+    def _open(self, path: str, baud: int) -> ScriptedPort:
+        assert (path, baud) == ("/dev/x", 115_200)
+        if not self.ports:
+            raise LinkError("no such port", "plug it in")
+        self.used.append(self.ports.pop(0))
+        return self.used[-1]
+
+    def hear(self, data: bytes | LinkError, now_ns: int) -> list[LinkMessage]:
+        self.used[-1].inbox.append(data)
+        return self.link.poll(now_ns)
+
+    def stream(self, now_ns: int = 0) -> list[LinkMessage]:
+        """Open and go through the dialogue to the first ten samples."""
+        self.link.open(now_ns)
+        self.hear(BANNER, now_ns)
+        return self.hear(packets(0, 10), now_ns)
+
+
+def packets(first: int, n: int) -> bytes:
+    counts = np.zeros((n, 8), np.int32)
+    return cyton.encode(counts, np.arange(first, first + n))
+
+
+def spans(messages: list[LinkMessage]) -> list[tuple[int, int]]:
+    return [(m.seq, len(m.samples)) for m in messages if isinstance(m, SampleBlock)]
+
+
+def losses(messages: list[LinkMessage]) -> list[Loss]:
+    return [m.reason for m in messages if isinstance(m, LinkLost)]
+
+
+def test_dialogue_to_the_first_sample() -> None:
+    rig = Rig()
+    assert rig.link.next_deadline_ns() is None
+    assert rig.link.open(0) == []
+    assert rig.used[0].sent == b"v"
+    assert rig.hear(BANNER, 5 * MS) == [Text("OpenBCI V3 8-16 channel")]
+    assert rig.used[0].sent == b"vb"
+    up, block = rig.hear(packets(0, 10), 10 * MS)
+    assert up == LinkUp(10 * MS)
+    assert spans([block]) == [(0, 10)]
+    assert rig.link.state is State.STREAMING
+    assert rig.link.next_deadline_ns() == 1010 * MS
+
+
+def test_stream_of_before_the_reset_is_not_delivered() -> None:
+    rig = Rig()
+    rig.link.open(0)
+    assert rig.hear(packets(40, 10), MS) == []
+    assert rig.hear(packets(50, 3)[:-9] + BANNER, 2 * MS) == [Text("OpenBCI V3 8-16 channel")]
+    assert spans(rig.hear(packets(0, 4), 3 * MS)) == [(0, 4)]
+
+
+def test_joining_a_running_stream_sends_nothing() -> None:
+    rig = Rig(join=True)
+    rig.link.open(0)
+    messages = rig.hear(packets(77, 10)[5:], MS)
+    assert isinstance(messages[0], LinkUp)
+    assert spans(messages) == [(0, 9)]
+    assert rig.used[0].sent == b""
+
+
+def test_joining_a_board_that_is_idle_resets_it() -> None:
+    rig = Rig(join=True)
+    rig.link.open(0)
+    rig.link.poll(250 * MS)
+    assert (rig.used[0].sent, rig.link.state) == (b"v", State.RESETTING)
+
+
+@pytest.mark.parametrize(
+    ("before", "at_s", "data", "reason"),
+    [
+        ([], 3.0, b"", Loss.SILENT),
+        ([], 3.0, b"\x55" * 500, Loss.GARBAGE),
+        ([BANNER], 2.0, b"", Loss.SILENT),
+        ([BANNER, packets(0, 9)], 1.0, b"", Loss.SILENT),
+        ([BANNER, packets(0, 9)], 1.0, packets(9, 1)[:20], Loss.SILENT),
+        ([BANNER, packets(0, 9)], 1.0, b"\x55" * 500, Loss.GARBAGE),
+    ],
+)
+def test_waiting_in_vain_ends_the_link(
+    before: list[bytes], at_s: float, data: bytes, reason: Loss
+) -> None:
+    rig = Rig()
+    rig.link.open(0)
+    for item in before:
+        rig.hear(item, 0)
+    due_ns = int(at_s * NS_PER_S)
+    assert rig.link.next_deadline_ns() == due_ns
+    assert losses(rig.hear(data, due_ns - 1)) == []
+    assert losses(rig.link.poll(due_ns)) == [reason]
+    assert rig.used[0].closed
+    assert rig.link.fileno() is None
+
+
+def test_data_that_waits_at_the_deadline_counts() -> None:
+    rig = Rig()
+    rig.stream()
+    assert losses(rig.hear(packets(10, 5), 2 * NS_PER_S)) == []
+
+
+@pytest.mark.parametrize("text", [b"Failure: no board$$$", b"On Daisy ADS1299$$$"])
+def test_a_device_that_refuses_says_why(text: bytes) -> None:
+    rig = Rig()
+    rig.link.open(0)
+    said, lost = rig.hear(text, 0)
+    assert isinstance(said, Text)
+    assert isinstance(lost, LinkLost) and lost.reason is Loss.REFUSED
+
+
+def test_a_banner_inside_a_stream_is_a_device_that_reset_itself() -> None:
+    rig = Rig()
+    rig.stream()
+    messages = rig.hear(packets(10, 2) + BANNER + packets(0, 3), MS)
+    assert spans(messages) == [(10, 2)]
+    assert losses(messages) == [Loss.REFUSED]
+
+
+def test_seq_goes_on_over_a_loss_by_the_time_it_took() -> None:
+    rig = Rig()
+    rig.stream()
+    assert losses(rig.hear(LinkError("unplugged", "plug in"), 4 * MS)) == [Loss.UNPLUGGED]
+    rig.link.poll(NS_PER_S)
+    assert rig.used[1].sent == b"v"
+    rig.hear(BANNER, 2 * NS_PER_S)
+    messages = rig.hear(packets(0, 5), 4 * NS_PER_S)
+    assert spans(messages) == [(10 + 1000 - 5, 5)]
+    assert rig.link.counters.reconnects == 1
+    assert rig.link.counters.stream.frames == 15
+
+
+def test_no_byte_of_before_joins_a_packet_of_after() -> None:
+    rig = Rig()
+    rig.stream()
+    rig.hear(packets(10, 1)[:20], MS)
+    rig.hear(LinkError("unplugged", "plug in"), 2 * MS)
+    rig.link.poll(NS_PER_S)
+    rig.hear(BANNER, NS_PER_S)
+    messages = rig.hear(packets(10, 1)[20:] + packets(0, 5), NS_PER_S)
+    assert [n for _, n in spans(messages)] == [5]
+
+
+def test_retries_back_off_to_five_seconds_and_are_told_once() -> None:
+    rig = Rig(ports=0)
+    assert losses(rig.link.open(0)) == [Loss.ABSENT]
+    delays_s, now_ns = [], 0
+    for _ in range(9):
+        due_ns = rig.link.next_deadline_ns()
+        assert due_ns is not None
+        assert rig.link.poll(due_ns - 1) == []
+        delays_s.append(round((due_ns - now_ns) / NS_PER_S, 3))
+        now_ns = due_ns
+        assert rig.link.poll(now_ns) == []
+    assert delays_s == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+    assert rig.link.counters.failed_opens == 10
+
+
+def test_backoff_starts_anew_after_the_link_was_up() -> None:
+    rig = Rig()
+    rig.stream()
+    for at_s in (1, 2):
+        rig.hear(LinkError("unplugged", "plug in"), at_s * NS_PER_S)
+        assert rig.link.next_deadline_ns() == at_s * NS_PER_S + 100 * MS
+        rig.link.poll(at_s * NS_PER_S + 100 * MS)
+        rig.hear(BANNER, at_s * NS_PER_S + 200 * MS)
+        rig.hear(packets(0, 5), at_s * NS_PER_S + 300 * MS)
+
+
+def test_jitter_spreads_the_first_retry() -> None:
+    assert retry_delay_s(1, 0.0) == pytest.approx(0.1)
+    assert retry_delay_s(1, 1.0) == pytest.approx(0.25)
+    assert retry_delay_s(10_000, 1.0) == 5.0
+
+
+def test_a_flood_does_not_keep_the_loop() -> None:
+    rig = Rig()
+    rig.link.open(0)
+    rig.used[0].inbox = [b"\x55" * 4096] * 100
+    rig.link.poll(0)
+    assert len(rig.used[0].inbox) == 100 - MAX_READS_PER_POLL
+
+
+def test_close_stops_the_stream_and_never_retries() -> None:
+    rig = Rig()
+    rig.stream()
+    rig.link.close()
+    assert rig.used[0].sent == b"vbs"
+    assert rig.used[0].closed
+    assert rig.link.next_deadline_ns() is None
+    assert rig.link.poll(100 * NS_PER_S) == []
+
+
+def test_opening_twice_is_our_own_fault() -> None:
+    rig = Rig()
+    rig.link.open(0)
+    with pytest.raises(DialogueError):
+        rig.link.open(1)
