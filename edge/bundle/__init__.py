@@ -1,0 +1,1 @@
+"""Bundles: what a model promises, how that is checked, and which backend it is admitted on."""

@@ -1,0 +1,152 @@
+"""Manifest bytes to a `Manifest` whose parts fit together; the rest of the manifest's checks.
+
+Owns what types alone cannot say. Whether the named filters, triggers and steps are registered is
+checked where they are resolved, in `edge.pipeline`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edge.bundle.integrity import GOLDEN, MANIFEST, NAMES, SIGNATURE
+from edge.bundle.manifest import SCHEMA, Manifest
+from edge.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8u")
+MAX_ELEMENTS = 1 << 24
+MAX_AXES = 4
+
+
+def decode(data: bytes, path: Path) -> Manifest:
+    """A strict manifest whose parts fit together. Raises `StartError`; `path` is for its text."""
+    try:
+        _require_known_schema(data, path)
+        manifest = msgspec.json.decode(data, type=Manifest)
+        json.loads(data, object_pairs_hook=_no_name_twice)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _wrong(path, str(error)) from None
+    for promise, kept in _promises(manifest):
+        if not kept:
+            raise _wrong(path, promise)
+    return manifest
+
+
+def _require_known_schema(data: bytes, path: Path) -> None:
+    """Before anything else: a newer manifest may well have fields that this medge does not know."""
+    schema = msgspec.json.decode(data, type=dict[str, Any]).get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise StartError(
+            f"bundle '{path}' is made by a newer medge (schema {schema}, this one knows {SCHEMA})",
+            "update medge",
+        )
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"a field is given twice among {', '.join(found)}")
+    return found
+
+
+def _promises(m: Manifest) -> Iterator[tuple[str, bool]]:
+    yield from _identity(m)
+    yield from _signal(m)
+    yield from _inputs(m)
+    yield from _output(m)
+    yield from _rhythm(m)
+    yield from _files(m)
+
+
+def _identity(m: Manifest) -> Iterator[tuple[str, bool]]:
+    yield f"schema must be {SCHEMA}", m.schema == SCHEMA
+    yield "name must be a-z, 0-9 and -", bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", m.name))
+    yield "version must be given", 0 < len(m.version) <= 64
+    yield "security_epoch must not be negative", m.security_epoch >= 0
+    yield "latency_budget_ms must be positive", m.latency_budget_ms > 0
+    yield "texts must be printable", all(map(_printable, _texts(msgspec.to_builtins(m))))
+
+
+def _signal(m: Manifest) -> Iterator[tuple[str, bool]]:
+    s = m.signal
+    yield "rate_hz must lie in 0..100000", 0 < s.rate_hz <= 1e5
+    yield "max_age_ms must be positive", s.max_age_ms > 0
+    span_ms = s.before_ms + s.after_ms
+    yield "before_ms + after_ms must lie in 0..600000", 0 < span_ms <= 6e5
+    yield "the channel's low must be under its high", s.channel.low < s.channel.high
+
+
+def _inputs(m: Manifest) -> Iterator[tuple[str, bool]]:
+    names = [i.name for i in m.inputs]
+    yield "inputs must be distinct, one or more", len(set(names)) == len(names) >= 1
+    yield "an input may not be called as the output", m.output.name not in names
+    for i in m.inputs:
+        fits = len(i.shape) <= MAX_AXES and all(d > 0 for d in i.shape)
+        yield (
+            f"shape of '{i.name}' must be positive, at most {MAX_AXES} axes and {MAX_ELEMENTS}",
+            fits and math.prod(i.shape) <= MAX_ELEMENTS,
+        )
+
+
+def _output(m: Manifest) -> Iterator[tuple[str, bool]]:
+    o, labels = m.output, [label.name for label in m.output.labels]
+    yield "labels must be distinct, two or more", len(set(labels)) == len(labels) >= 2
+    yield "labels must have names", all(labels)
+    yield "some label must not be withheld", not all(label.withhold for label in o.labels)
+    yield "temperature must lie in 0..1000", 0 < o.temperature <= 1e3
+    yield "min_probability must lie in 0..1", 0 <= o.min_probability <= 1
+    quantile = o.conformal_quantile
+    yield "conformal_quantile must lie in 0..1", quantile is None or 0 <= quantile <= 1
+
+
+def _rhythm(m: Manifest) -> Iterator[tuple[str, bool]]:
+    r, labels = m.rhythm, [label.name for label in m.output.labels]
+    yield "ventricular_label must be a label", r.ventricular_label in labels
+    yield "pause_ms must be positive, up to asystole_ms", 0 < r.pause_ms <= r.asystole_ms
+    yield "run_beats must be 3 or more", 3 <= r.run_beats <= 1000
+    yield "bigeminy_cycles must be 2 or more", 2 <= r.bigeminy_cycles <= 1000
+    yield "rate_beats must be 1 or more", 1 <= r.rate_beats <= 1000
+
+
+def _files(m: Manifest) -> Iterator[tuple[str, bool]]:
+    used = [p.file for p in m.precisions.values()]
+    models = [n for n in m.files if n.endswith(".onnx")]
+    named = all(NAMES.fullmatch(n) and n not in (MANIFEST, SIGNATURE) for n in m.files)
+    hashes = all(re.fullmatch(r"[0-9a-f]{64}", h) for h in m.files.values())
+    yield "files must have allowed names", named
+    yield "files must have SHA-256 values", hashes
+    yield f"files must hold {GOLDEN}", GOLDEN in m.files
+    yield f"precisions must be among {', '.join(PRECISIONS)}", bool(used)
+    for name, precision in m.precisions.items():
+        yield f"precision '{name}' is unknown", name in PRECISIONS
+        fits = precision.file.endswith(f".{name}.onnx") and precision.file in m.files
+        yield f"precision '{name}' must name its bundled model", fits
+        yield f"tolerance of '{name}' must be positive", 0 < precision.tolerance < math.inf
+    yield "every model must belong to one precision", sorted(models) == sorted(used)
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    """Every string in a tree of dicts and lists."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict):
+        yield from (text for pair in tree.items() for part in pair for text in _texts(part))
+    elif isinstance(tree, list | tuple):
+        yield from (text for part in tree for text in _texts(part))
+
+
+def _printable(text: str) -> bool:
+    """Nothing that drives a terminal: a manifest is shown before anybody trusts it."""
+    return text.replace("\n", " ").isprintable()
+
+
+def _wrong(path: Path, why: str) -> StartError:
+    return StartError(f"bundle '{path}' has a wrong manifest: {why}", "pack it again")
