@@ -1,0 +1,1 @@
+"""The pure path of one diagnosis: front, preprocess, engine, postprocess, rules, decide."""

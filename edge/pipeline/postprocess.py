@@ -1,0 +1,66 @@
+"""Logits to a verdict: calibrated probabilities, a label or a reason to withhold one.
+
+Owns temperature, threshold, and conformal set; the rules over several beats are in `rules`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge.types import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edge.bundle.manifest import Label, Output
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The most probable label, or why it is withheld (`reason` set, `label` what it would be)."""
+
+    label: Label
+    probability: float
+    prediction_set: tuple[str, ...]
+    reason: Reason | None = None
+    detail: str = ""
+
+
+def probabilities(logits: Sequence[float], temperature: float) -> list[float]:
+    """Softmax of logits over `temperature`, in double precision."""
+    top = max(logits)
+    weights = [math.exp((logit - top) / temperature) for logit in logits]
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def verdict(logits: NDArray[np.float32], output: Output) -> Verdict:
+    """Judge one row of logits `[labels]` by the manifest's `output`."""
+    values = logits.tolist()
+    if not all(map(math.isfinite, values)):
+        return Verdict(output.labels[0], 0.0, (), Reason.OUT_OF_RANGE, "non-finite model output")
+    p = probabilities(values, output.temperature)
+    probability = max(p)
+    label = output.labels[p.index(probability)]
+    reason, detail = _withhold(label, probability, output.min_probability)
+    return Verdict(label, probability, _prediction_set(p, output), reason, detail)
+
+
+def _withhold(label: Label, probability: float, minimum: float) -> tuple[Reason | None, str]:
+    if label.withhold:
+        return Reason.UNCLASSIFIABLE, f"{label.name} {probability:.2f}"
+    if probability < minimum:
+        return Reason.LOW_CONFIDENCE, f"{label.name} {probability:.2f} < {minimum:.2f}"
+    return None, ""
+
+
+def _prediction_set(p: Sequence[float], output: Output) -> tuple[str, ...]:
+    if output.conformal_quantile is None:
+        return ()
+    floor = 1.0 - output.conformal_quantile
+    return tuple(o.name for o, q in zip(output.labels, p) if q >= floor)
