@@ -1,0 +1,127 @@
+"""Ports that keep what they read, and ports that play it back: both stand in for serial ports.
+
+Every event of a port is kept with the poll time at which it happened, refused openings and
+unplugging included, so that the link, the codec and all after them do the same again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from edge.recording import Record
+from edge.sources.monitor import SerialPorts
+from firmware_bridge.errors import LinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edge.recording import RecordingWriter
+    from firmware_bridge.ports import Port
+
+OPENED, REFUSED, DATA, GONE = "opened", "refused", "data", "gone"
+
+
+class RecordingPorts:
+    """Real serial ports whose events go to `writer` under the source's name."""
+
+    def __init__(self, source: str, writer: RecordingWriter) -> None:
+        self._source = source
+        self._writer = writer
+        self._real = SerialPorts()
+        self._now_ns = 0
+
+    def at(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+
+    def open(self, path: str, baud: int) -> Port:
+        try:
+            port = self._real.open(path, baud)
+        except LinkError as error:
+            self.note(REFUSED, str(error).encode())
+            raise
+        self.note(OPENED)
+        return _RecordingPort(port, self)
+
+    def note(self, kind: str, data: bytes = b"") -> None:
+        """Keep one event at the time of this poll."""
+        self._writer.write(Record(self._now_ns, self._source, kind, data))
+
+
+class _RecordingPort:
+    def __init__(self, port: Port, ports: RecordingPorts) -> None:
+        self._port = port
+        self._ports = ports
+        self.fileno = port.fileno
+        self.write = port.write
+        self.close = port.close
+
+    def read(self) -> bytes:
+        try:
+            data = self._port.read()
+        except LinkError as error:
+            self._ports.note(GONE, str(error).encode())
+            raise
+        if data:
+            self._ports.note(DATA, data)
+        return data
+
+
+class ReplayPorts:
+    """Plays one source's records; time is told by `at`."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._records = deque(records)
+        self._now_ns = 0
+        self.unheard = 0
+
+    def at(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+
+    def next_ns(self) -> int | None:
+        """When the next record happened, None at the end."""
+        return self._records[0].t_ns if self._records else None
+
+    def open(self, path: str, baud: int) -> Port:
+        record = self.take(OPENED, REFUSED)
+        if record is None or record.kind == REFUSED:
+            cause = record.data.decode() if record else "nothing more was recorded"
+            raise LinkError(*_cause_and_fix(cause))
+        return _ReplayPort(self)
+
+    def pass_over_unheard(self) -> None:
+        """Drop records whose time came and that nobody took."""
+        while self._records and self._records[0].t_ns <= self._now_ns:
+            self._records.popleft()
+            self.unheard += 1
+
+    def take(self, *kinds: str) -> Record | None:
+        """The next record if it is due and of one of `kinds`."""
+        if not self._records or self._records[0].t_ns > self._now_ns:
+            return None
+        return self._records.popleft() if self._records[0].kind in kinds else None
+
+
+class _ReplayPort:
+    def __init__(self, ports: ReplayPorts) -> None:
+        self._ports = ports
+
+    def fileno(self) -> int:
+        return -1
+
+    def read(self) -> bytes:
+        record = self._ports.take(DATA, GONE)
+        if record is not None and record.kind == GONE:
+            raise LinkError(*_cause_and_fix(record.data.decode()))
+        return record.data if record else b""
+
+    def write(self, data: bytes) -> None:
+        """The device's answers are in the recording."""
+
+    def close(self) -> None:
+        pass
+
+
+def _cause_and_fix(text: str) -> tuple[str, str]:
+    cause, _, fix = text.partition("; ")
+    return cause, fix

@@ -1,0 +1,60 @@
+"""`check`, `record`, `replay` as a user runs them, on an emulated board."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+LEFT_OUT = ("latency_ms", "age_ms", "id", "row", "session", "utc", "time_quality")
+
+
+def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def decisions(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = [{k: v for k, v in line.items() if k not in LEFT_OUT} for line in lines]
+    return sorted(kept, key=lambda line: line["t_ns"])
+
+
+def test_check_says_ready(bedside: Any) -> None:
+    done = medge("check", str(bedside.config))
+    assert done.returncode == 0, done.stderr
+    assert "ready to run" in done.stdout
+
+
+def test_a_recording_replays_to_what_the_daemon_decided(bedside: Any, tmp_path: Path) -> None:
+    recording, out = tmp_path / "ward.rec", tmp_path / "again.jsonl"
+    done = medge("record", str(bedside.config), str(recording), "--seconds", "12")
+    assert done.returncode == 0, done.stderr
+    live = bedside.lines()
+    assert len(live) > 10
+    done = medge("replay", str(recording), str(bedside.config), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    again = [json.loads(line) for line in out.read_text().splitlines()]
+    assert decisions(again)[: len(live)] == decisions(live)
+
+
+def test_replay_against_a_golden(bedside: Any, tmp_path: Path) -> None:
+    recording, golden = tmp_path / "ward.rec", tmp_path / "golden.jsonl"
+    assert medge("record", str(bedside.config), str(recording), "--seconds", "8").returncode == 0
+    config = str(bedside.config)
+    assert medge("replay", str(recording), config, "--out", str(golden)).returncode == 0
+    same = medge("replay", str(recording), config, "--golden", str(golden), "--json")
+    assert same.returncode == 0
+    assert json.loads(same.stdout)["differences"] == []
+    lines = golden.read_text().splitlines()
+    golden.write_text(
+        "\n".join([lines[0].replace('"bed":"rig"', '"bed":"gir"'), *lines[1:]]) + "\n"
+    )
+    other = medge("replay", str(recording), config, "--golden", str(golden), "--json")
+    assert other.returncode == 1
+    assert "gir" in json.loads(other.stdout)["differences"][0]
