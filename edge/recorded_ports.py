@@ -73,7 +73,6 @@ class ReplayPorts:
     def __init__(self, records: Iterable[Record]) -> None:
         self._records = deque(records)
         self._now_ns = 0
-        self.unheard = 0
 
     def at(self, now_ns: int) -> None:
         self._now_ns = now_ns
@@ -93,7 +92,6 @@ class ReplayPorts:
         """Drop records whose time came and that nobody took."""
         while self._records and self._records[0].t_ns <= self._now_ns:
             self._records.popleft()
-            self.unheard += 1
 
     def take(self, *kinds: str) -> Record | None:
         """The next record if it is due and of one of `kinds`."""
