@@ -77,7 +77,7 @@ def measure(name: str, windows: int, state_dir: Path) -> dict[str, Any]:
 
 def cut_windows(manifest: Manifest) -> list[Window]:
     """Windows of two minutes of synthetic ECG, cut by the bundle's own front."""
-    signal = manifest.signal
+    signal, _ = manifest.signal_part()
     samples, _, _ = ecg("NNNNV", signal.rate_hz, seed=1, seconds=ECG_S)
     block = Waveform(
         0, 0, "synthetic", signal.channel.mdc, signal.channel.unit, signal.rate_hz, 0, samples

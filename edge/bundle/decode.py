@@ -77,6 +77,11 @@ def _identity(m: Manifest) -> Iterator[tuple[str, bool]]:
 
 def _signal(m: Manifest) -> Iterator[tuple[str, bool]]:
     s = m.signal
+    takes_signal = any(i.source != "image" for i in m.inputs)
+    yield "signal must be there for inputs from a signal, and only then", takes_signal == bool(s)
+    yield "rhythm must be there with signal, and only then", bool(m.rhythm) == bool(s)
+    if s is None:
+        return
     yield "rate_hz must lie in 0..100000", 0 < s.rate_hz <= 1e5
     yield "max_age_ms must be positive", s.max_age_ms > 0
     span_ms = s.before_ms + s.after_ms
@@ -103,12 +108,15 @@ def _output(m: Manifest) -> Iterator[tuple[str, bool]]:
     yield "some label must not be withheld", not all(label.withhold for label in o.labels)
     yield "temperature must lie in 0..1000", 0 < o.temperature <= 1e3
     yield "min_probability must lie in 0..1", 0 <= o.min_probability <= 1
-    quantile = o.conformal_quantile
+    limit, quantile = o.energy_limit, o.conformal_quantile
+    yield "energy_limit must be finite", limit is None or math.isfinite(limit)
     yield "conformal_quantile must lie in 0..1", quantile is None or 0 <= quantile <= 1
 
 
 def _rhythm(m: Manifest) -> Iterator[tuple[str, bool]]:
     r, labels = m.rhythm, [label.name for label in m.output.labels]
+    if r is None:
+        return
     yield "ventricular_label must be a label", r.ventricular_label in labels
     yield "pause_ms must be positive, up to asystole_ms", 0 < r.pause_ms <= r.asystole_ms
     yield "run_beats must be 3 or more", 3 <= r.run_beats <= 1000

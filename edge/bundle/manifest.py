@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from edge.errors import StartError
+
 SCHEMA = 1
 
 
@@ -50,11 +52,12 @@ class Signal(Strict, frozen=True):
 
 
 class Input(Strict, frozen=True):
-    """One engine input. `shape` excludes the batch axis; `source` says which array feeds it."""
+    """One engine input. `shape` excludes the batch axis; `source` says what feeds it: the window of
+    the signal, its intervals, or an `image` `[channels, h, w]` of raw levels 0..255."""
 
     name: str
     shape: tuple[int, ...]
-    source: Literal["window", "rr"]
+    source: Literal["window", "rr", "image"]
     preprocess: tuple[Step, ...] = ()
 
 
@@ -71,7 +74,8 @@ class Output(Strict, frozen=True):
     """Logits `[batch, len(labels)]`, turned into calibrated probabilities by `temperature`.
 
     A top probability under `min_probability` is withheld as low confidence. `conformal_quantile`
-    in 0..1 makes the prediction set: labels whose probability is at least 1 - quantile.
+    in 0..1 makes the prediction set: labels whose probability is at least 1 - quantile. An energy
+    (`-log sum exp(logits)`) above `energy_limit` is withheld as out of distribution.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Output(Strict, frozen=True):
     temperature: float = 1.0
     min_probability: float = 0.0
     conformal_quantile: float | None = None
+    energy_limit: float | None = None
 
 
 class Rhythm(Strict, frozen=True):
@@ -92,11 +97,29 @@ class Rhythm(Strict, frozen=True):
     rate_beats: int = 8
 
 
+class Gate(Strict, frozen=True):
+    """What a precision proved against FP32: `metric` of both on the same `samples` of `groups`
+    patients, and the lower 95 % bound of the difference, above minus `margin`."""
+
+    metric: str
+    reference: float
+    value: float
+    lower_bound: float
+    margin: float
+    samples: int
+    groups: int
+
+
 class Precision(Strict, frozen=True):
-    """One model file and how far its outputs may stray from the golden ones (absolute, logits)."""
+    """One model file and how far its outputs may stray from the golden ones (absolute, logits).
+
+    `high` are the layers that stayed in floating point; FP32 has no `gate`, it is the reference.
+    """
 
     file: str
     tolerance: float
+    gate: Gate | None = None
+    high: tuple[str, ...] = ()
 
 
 class Provenance(Strict, frozen=True):
@@ -111,19 +134,30 @@ class Provenance(Strict, frozen=True):
     citation: str
 
 
-class Manifest(Strict, frozen=True):
-    """`manifest.json`. `files` maps every other file's name to its SHA-256, signature aside."""
+class Manifest(Strict, frozen=True, kw_only=True):
+    """`manifest.json`. `files` maps every other file's name to its SHA-256, signature aside.
+
+    A bundle whose inputs come from a signal has `signal` and `rhythm`; one of images has neither.
+    """
 
     schema: int
     name: str
     version: str
     security_epoch: int
     intended_use: str
-    signal: Signal
+    signal: Signal | None = None
     inputs: tuple[Input, ...]
     output: Output
-    rhythm: Rhythm
+    rhythm: Rhythm | None = None
     precisions: dict[str, Precision]
     provenance: Provenance
     latency_budget_ms: float
     files: dict[str, str]
+
+    def signal_part(self) -> tuple[Signal, Rhythm]:
+        """What only a signal's bundle has. Raises `StartError` for a bundle of images."""
+        if self.signal is None or self.rhythm is None:
+            raise StartError(
+                f"bundle '{self.name}' takes images, not a signal", "choose a bundle of a signal"
+            )
+        return self.signal, self.rhythm

@@ -70,12 +70,14 @@ class Decider:
         self._source = source
         self._anchor = anchor
         self._clock = clock
-        self._rules = RhythmRules(manifest.rhythm)
+        signal, rhythm = manifest.signal_part()
+        self._max_age_ms = signal.max_age_ms
+        self._rules = RhythmRules(rhythm)
 
     def answered(self, window: Window, logits: NDArray[np.float32], marks: Marks) -> Result:
         """The result of one window whose model outputs are there: `logits` is `[labels]`."""
         stale_ms = (marks.replied_ns - window.complete_ns) / NS_PER_MS
-        if stale_ms > self._manifest.signal.max_age_ms:
+        if stale_ms > self._max_age_ms:
             return self._unseen(window, Reason.STALE, f"answered {stale_ms:.0f} ms late")
         judged = verdict(logits, self._manifest.output)
         label = None if judged.reason else judged.label.name

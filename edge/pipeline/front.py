@@ -32,12 +32,12 @@ class Front:
     """One source of one patient, from its first block on."""
 
     def __init__(self, manifest: Manifest, source: str) -> None:
-        self._signal = manifest.signal
+        self._signal, rhythm = manifest.signal_part()
         self._source = source
-        self._max_age_ns = int(manifest.signal.max_age_ms * NS_PER_MS)
-        self._cutter = BeatCutter(manifest.signal)
-        self._quality = Quality(manifest.signal)
-        self._silence = Silence(manifest.rhythm, manifest.signal.rate_hz)
+        self._max_age_ns = int(self._signal.max_age_ms * NS_PER_MS)
+        self._cutter = BeatCutter(self._signal)
+        self._quality = Quality(self._signal)
+        self._silence = Silence(rhythm, self._signal.rate_hz)
         self._block: Waveform | None = None  # the newest, for the times of positions
         self._next_seq: int | None = None  # None: the next block starts anew
         self._origin = 0  # position of the cutter's sample 0

@@ -47,8 +47,22 @@ def verdict(logits: NDArray[np.float32], output: Output) -> Verdict:
     p = probabilities(values, output.temperature)
     probability = max(p)
     label = output.labels[p.index(probability)]
-    reason, detail = _withhold(label, probability, output.min_probability)
+    reason, detail = _foreign(values, output.energy_limit)
+    if reason is None:
+        reason, detail = _withhold(label, probability, output.min_probability)
     return Verdict(label, probability, _prediction_set(p, output), reason, detail)
+
+
+def energy(logits: Sequence[float]) -> float:
+    """`-log sum exp(logits)`: high where no class speaks for the input."""
+    top = max(logits)
+    return -(top + math.log(math.fsum(math.exp(logit - top) for logit in logits)))
+
+
+def _foreign(logits: Sequence[float], limit: float | None) -> tuple[Reason | None, str]:
+    if limit is not None and (found := energy(logits)) > limit:
+        return Reason.OUT_OF_DISTRIBUTION, f"energy {found:.2f} > {limit:.2f}"
+    return None, ""
 
 
 def _withhold(label: Label, probability: float, minimum: float) -> tuple[Reason | None, str]:
