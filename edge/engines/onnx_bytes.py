@@ -2,8 +2,9 @@
 
 Both runtimes follow `external_data` also in a model that was given to them as bytes (ONNX Runtime
 below its working directory and through `..`, OpenVINO anywhere), so the bytes are walked first.
-Owns that walk over the protobuf wire format and the few message types of onnx.proto through which
-a tensor can be reached; whether the model is a good one is for the runtimes, in a limited process.
+Owns that walk, and reading the declared names, over the protobuf wire format and the few message
+types of onnx.proto through which a tensor can be reached; whether the model is a good one is for
+the runtimes, in a limited process.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MESSAGES = {
     "tensor": {},
 }  # fmt: skip
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
+GRAPH, INPUT, OUTPUT, NAME = 7, 11, 12, 1
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 SIZES = {FIXED64: 8, FIXED32: 4}
 MAX_DEPTH = 64
@@ -44,6 +46,14 @@ def require_self_contained(model: bytes) -> None:
         raise StartError(
             f"the model is refused: {error}", "export it as one ONNX file, weights inside"
         ) from None
+
+
+def declared_names(model: bytes) -> tuple[str, ...]:
+    """Names of the graph's inputs and outputs, of a model that was found self-contained."""
+    graphs = [g for field, g in _fields(memoryview(model)) if field == GRAPH]
+    values = [v for g in graphs for field, v in _fields(g) if field in (INPUT, OUTPUT)]  # type: ignore[arg-type]
+    names = [n for v in values for field, n in _fields(v) if field == NAME]  # type: ignore[arg-type]
+    return tuple(bytes(n).decode("utf-8", "replace") for n in names if isinstance(n, memoryview))
 
 
 def _walk(data: memoryview, message: str, depth: int) -> None:

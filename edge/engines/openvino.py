@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.engines import refused
+from edge.engines.onnx_bytes import declared_names
 from edge.engines.shapes import OPEN, allocate, fixed_shapes
 from edge.errors import MedgeError, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 TELEMETRY = "openvino.tools.ovc"
 SETTINGS = {
@@ -24,12 +28,13 @@ class OpenVino:
     backend = "openvino"
 
     def __init__(
-        self, openvino: Any, compiled: Any, precision: str, batch: int, threads: int
-    ) -> None:
+        self, openvino: Any, compiled: Any, names: Collection[str], precision: str, batch: int,
+        threads: int,
+    ) -> None:  # fmt: skip
         self.precision = precision
         self.threads = threads
-        self.inputs = allocate(_declared(compiled.inputs), batch)
-        self.outputs = allocate(_declared(compiled.outputs), batch)
+        self.inputs = allocate(_declared(compiled.inputs, names), batch)
+        self.outputs = allocate(_declared(compiled.outputs, names), batch)
         self._request = compiled.create_infer_request()
         for name, array in {**self.inputs, **self.outputs}.items():
             self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
@@ -41,10 +46,12 @@ class OpenVino:
         self._request = None
 
 
-def _declared(ports: Any) -> list[tuple[str, list[object], str]]:
-    """(name, shape, element type)."""
+def _declared(ports: Any, names: Collection[str]) -> list[tuple[str, list[object], str]]:
+    """(name, shape, element type). OpenVINO may know a tensor by several names (that of a cast
+    behind it too): the one that the file declares counts."""
     return [
-        (p.any_name, [d.get_length() if d.is_static else OPEN for d in p.get_partial_shape()],
+        (next((n for n in sorted(p.get_names()) if n in names), p.any_name),
+         [d.get_length() if d.is_static else OPEN for d in p.get_partial_shape()],
          p.element_type.get_type_name())
         for p in ports
     ]  # fmt: skip
@@ -61,11 +68,12 @@ def open_openvino(model: bytes, precision: str, batch: int, threads: int) -> Ope
     core = openvino.Core()
     try:
         read = core.read_model(model)
-        fixed_shapes(_declared(read.inputs), batch)
+        names = declared_names(model)
+        fixed_shapes(_declared(read.inputs, names), batch)
         read.reshape({i: [batch, *list(i.get_partial_shape())[1:]] for i in read.inputs})
         settings = {**SETTINGS, "INFERENCE_NUM_THREADS": threads}
         compiled = core.compile_model(read, "CPU", settings)
-        return OpenVino(openvino, compiled, precision, batch, threads)
+        return OpenVino(openvino, compiled, names, precision, batch, threads)
     except MedgeError:
         raise
     except Exception as error:  # RuntimeError mostly; a port without a name is another

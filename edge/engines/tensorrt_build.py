@@ -1,0 +1,156 @@
+"""ONNX to a TensorRT plan, built in a child process: the device builds its own.
+
+Owns what is asked of a build, the child's life and what comes back. NVIDIA's parsers can end their
+process with a signal, and a cancelled or failed build must leave nothing behind, so none runs here.
+One path serves `tensorrt` 10.3 to 11 and `tensorrt_rtx`. A plan is native code: it is never put in
+a bundle, see `edge.engines.plan_cache`. DLA is out of scope.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge.child import spawn
+from edge.engines.onnx_bytes import require_self_contained
+from edge.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHILD = "edge.engines.tensorrt_child"
+MODULES = ("tensorrt", "tensorrt_rtx")
+MAX_MESSAGE_BYTES = 1 << 16
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to build: `module` is one of `MODULES`; every open first axis becomes `batch`;
+    `profiles` gives (min, opt, max) shapes, first axis included, of inputs that leave others open;
+    `workspace_mb` limits scratch memory, `limit_s` the whole build."""
+
+    module: str
+    batch: int = 1
+    profiles: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {}
+    workspace_mb: int = 256
+    limit_s: float = 600.0
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """`share` 0..1 of the `phase` the builder is in."""
+
+    phase: str
+    share: float
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The plan is in the shared file: its size, the module's version, warnings of the builder."""
+
+    size: int
+    version: str
+    warnings: tuple[str, ...]
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """No plan, why, and what mends it."""
+
+    cause: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A plan and how it came to be."""
+
+    plan: bytes
+    module: str
+    version: str
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+def build_plan(
+    model: bytes,
+    request: Request,
+    on_progress: Callable[[str, float, float | None], bool] | None = None,
+) -> Built:
+    """The plan of ONNX bytes `model`.
+
+    `on_progress(phase, share, eta_s)` is told how far each phase is and when it may end; it returns
+    False to cancel. Raises `StartError` for a model that is refused or crashes the builder, a
+    missing package, a cancelled build, and one that takes longer than `limit_s`.
+    """
+    if request.module not in MODULES:
+        raise StartError(
+            f"'{request.module}' builds no plans", f"use one of: {', '.join(MODULES)}; no DLA"
+        )
+    require_self_contained(model)
+    began = time.monotonic()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, os.fdopen(os.memfd_create("medge-plan"), "w+b") as shared:
+        shared.write(msgspec.msgpack.encode((request, model)))
+        shared.flush()
+        process = spawn(CHILD, theirs.fileno(), shared.fileno(), stderr=subprocess.DEVNULL)
+        theirs.close()
+        try:
+            done = _follow(ours, process, request, began, on_progress)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        shared.seek(0)
+        plan = shared.read()
+    if len(plan) != done.size:
+        raise StartError("the builder's process left a broken plan", "build it again")
+    return Built(plan, request.module, done.version, time.monotonic() - began, done.warnings)
+
+
+def _follow(
+    link: socket.socket,
+    process: subprocess.Popen[bytes],
+    request: Request,
+    began: float,
+    on_progress: Callable[[str, float, float | None], bool] | None,
+) -> Done:
+    """The child's messages until it is done."""
+    phase_began: dict[str, float] = {}
+    while True:
+        left = began + request.limit_s - time.monotonic()
+        if left <= 0:
+            raise StartError(f"no plan in {request.limit_s:g} s", "give it more time")
+        link.settimeout(left)
+        try:
+            data = link.recv(MAX_MESSAGE_BYTES)
+        except TimeoutError:
+            continue
+        except OSError:
+            data = b""
+        if not data:
+            raise StartError(
+                f"{request.module} ended its process {_ending(process)} on this model",
+                "lint the model; export what it dies of decomposed",
+            )
+        message = msgspec.json.decode(data, type=Progress | Done | Refused)
+        if isinstance(message, Done):
+            return message
+        if isinstance(message, Refused):
+            raise StartError(message.cause, message.fix)
+        now = time.monotonic()
+        spent = now - phase_began.setdefault(message.phase, now)
+        eta_s = spent / message.share - spent if message.share and spent else None
+        if on_progress and not on_progress(message.phase, message.share, eta_s):
+            raise StartError("the build was cancelled", "start it again")
+
+
+def _ending(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(5)
+    except subprocess.TimeoutExpired:
+        return "without a word"
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
