@@ -1,0 +1,1 @@
+"""How well a model diagnoses, and whether a change of it costs anything."""

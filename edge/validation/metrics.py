@@ -1,0 +1,154 @@
+"""Clinical metrics of logits against labels, for many weightings of the patients at once.
+
+A metric is prepared once for n samples of g groups and then asked for any number of weightings of
+the groups `[r, g]`, which is what a bootstrap needs. All lie in 0..1, higher is better; NaN where a
+class has no weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge.registry import resolve
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+METRICS = {
+    "auroc": "edge.validation.metrics:auroc",
+    "sensitivity_at_specificity": "edge.validation.metrics:sensitivity_at_specificity",
+    "f1": "edge.validation.metrics:f1",
+    "sensitivity": "edge.validation.metrics:sensitivity",
+    "accuracy": "edge.validation.metrics:accuracy",
+}
+Rows = Any  # NDArray[np.float64]: `[r]`, or weights `[r, g]`
+Metric = Callable[[Rows], Rows]
+SPECIFICITY = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """`logits` `[n, k]` and `label` `[n]` of the samples; `group` int `[n]` says whose they are, of
+    0..g-1; only those `kept` `[n]` count."""
+
+    logits: NDArray[np.float32]
+    label: NDArray[np.int64]
+    group: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+
+    def sums(self, value: NDArray[Any]) -> Metric:
+        """The weighted sum of a value of each sample."""
+        groups = int(self.group.max()) + 1
+        by_group = np.bincount(self.group, value * self.kept, groups)
+        return lambda weights: weights @ by_group
+
+
+def each_alone(logits: NDArray[np.float32], label: NDArray[np.int64]) -> Answers:
+    """Every sample kept, and a group of its own."""
+    return Answers(logits, label, np.arange(len(label)), np.ones(len(label), bool))
+
+
+def prepare(name: str, answers: Answers, only: int | None = None) -> Metric:
+    """The metric `name` of class `only` against the rest, or its mean over the classes there are.
+
+    Raises `StartError` for an unknown name.
+    """
+    of_class = resolve(METRICS, name, "metric")
+    if only is not None:
+        return of_class(answers, only)  # type: ignore[no-any-return]
+    if name == "accuracy":
+        return accuracy(answers, None)
+    classes = [of_class(answers, int(c)) for c in np.unique(answers.label)]
+
+    def mean(weights: Rows) -> Rows:
+        values = np.stack([metric(weights) for metric in classes])
+        there = np.isfinite(values)
+        return _ratio(np.where(there, values, 0.0).sum(0), there.sum(0).astype(float))
+
+    return mean
+
+
+def value_of(metric: Metric, groups: int) -> float:
+    """With everybody weighing the same."""
+    return float(metric(np.ones((1, groups)))[0])
+
+
+def margins(logits: NDArray[np.float32], c: int) -> NDArray[np.float64]:
+    """Log odds `[n]` of class `c` against the rest under a softmax."""
+    x = logits.astype(np.float64)
+    rest = np.delete(x, c, axis=1)
+    top = rest.max(1)
+    return np.asarray(x[:, c] - top - np.log(np.exp(rest - top[:, None]).sum(1)))
+
+
+def auroc(answers: Answers, c: int) -> Metric:
+    """Area under the receiver operating characteristic of class `c`, ties counted half."""
+    positive_of, negative_of = _sorted_masses(answers, c)
+
+    def metric(weights: Rows) -> Rows:
+        positive, negative = positive_of(weights), negative_of(weights)
+        below = np.cumsum(negative, 1) - negative
+        pairs = positive.sum(1) * negative.sum(1)
+        return _ratio((positive * (below + negative / 2)).sum(1), pairs)
+
+    return metric
+
+
+def sensitivity_at_specificity(answers: Answers, c: int) -> Metric:
+    """Sensitivity of class `c` at the least threshold with a specificity of `SPECIFICITY`."""
+    positive_of, negative_of = _sorted_masses(answers, c)
+
+    def metric(weights: Rows) -> Rows:
+        positive, negative = positive_of(weights), negative_of(weights)
+        total = negative.sum(1, keepdims=True)
+        above = total - np.cumsum(negative, 1) + negative  # false alarms at this threshold
+        allowed = above <= (1 - SPECIFICITY) * total + 1e-9
+        return _ratio((positive * allowed).sum(1), positive.sum(1))
+
+    return metric
+
+
+def f1(answers: Answers, c: int) -> Metric:
+    """F1 of class `c` when the largest logit answers."""
+    answer, truth = answers.logits.argmax(1) == c, answers.label == c
+    hit, present = answers.sums(answer & truth), answers.sums(truth)
+    either = answers.sums(answer.astype(float) + truth)
+    return lambda w: np.where(present(w) > 0, _ratio(2 * hit(w), either(w)), np.nan)
+
+
+def sensitivity(answers: Answers, c: int) -> Metric:
+    """Share of class `c` that the largest logit answers with `c`."""
+    truth = answers.label == c
+    hit, present = answers.sums((answers.logits.argmax(1) == c) & truth), answers.sums(truth)
+    return lambda w: _ratio(hit(w), present(w))
+
+
+def accuracy(answers: Answers, c: int | None) -> Metric:
+    """Share of right answers, of all samples or of those of class `c`."""
+    if c is not None:
+        return sensitivity(answers, c)
+    right = answers.sums(answers.logits.argmax(1) == answers.label)
+    everyone = answers.sums(np.ones(len(answers.label)))
+    return lambda w: _ratio(right(w), everyone(w))
+
+
+def _sorted_masses(answers: Answers, c: int) -> tuple[Metric, Metric]:
+    """Weight of class `c`, and of the rest, at each distinct margin in ascending order."""
+    margin = margins(answers.logits, c)
+    order = np.argsort(margin, kind="stable")
+    order = order[answers.kept[order]]
+    starts = np.flatnonzero(np.diff(margin[order], prepend=-np.inf) > 0)
+    group, truth = answers.group[order], (answers.label[order] == c).astype(float)
+
+    def mass(of: NDArray[np.float64]) -> Metric:
+        return lambda w: np.add.reduceat(w[:, group] * of, starts, axis=1)
+
+    return mass(truth), mass(1 - truth)
+
+
+def _ratio(part: Rows, whole: Rows) -> Rows:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
