@@ -1,1 +1,1 @@
-"""Calibration data, observers and calibrators. Nothing yet: the first bundle is FP32."""
+"""Calibration: sets, streaming observers, calibrators, their record, and calibrated confidence."""
