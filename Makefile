@@ -23,6 +23,8 @@ bench: .venv/.test
 
 recipes: .venv-recipes/.done
 	.venv-recipes/bin/python -m export.recipes.ecg_beat
+	.venv-recipes/bin/python -m export.recipes.pneumonia
+	.venv-recipes/bin/python -m export.recipes.breast_ultrasound
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error no Python 3.10 to 3.13 with venv was found; install one or set PYTHON))
@@ -40,7 +42,7 @@ recipes: .venv-recipes/.done
 
 .venv-recipes/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-recipes
-	.venv-recipes/bin/python -m pip install --quiet -c constraints.txt torch -e '.[export]'
+	.venv-recipes/bin/python -m pip install --quiet -c constraints.txt torch -e '.[export,openvino]'
 	touch $@
 
 clean:

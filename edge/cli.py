@@ -27,7 +27,9 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(help="Look at, verify and sign bundles.", no_args_is_help=True)
 emulate_app = typer.Typer(help="Play a recording as a bedside device.", no_args_is_help=True)
+export_app = typer.Typer(help="Make bundles of trained models.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(export_app, name="export")
 app.add_typer(emulate_app, name="emulate")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
@@ -125,6 +127,29 @@ def verify(
 def sign(path: str, key: Annotated[str, typer.Option(help="Ed25519 private key, PEM.")]) -> None:
     """Hash a bundle's files and sign them. Example: medge bundle sign my-bundle --key site.pem"""
     _call("edge.bundle.cli:sign", path=path, key=key)
+
+
+@export_app.command("build")
+def export_build(
+    spec: str,
+    out: Annotated[str, typer.Option(help="Folder of the bundle.")],
+    key: Annotated[Optional[str], typer.Option(help="Ed25519 private key, PEM.")] = None,
+    engine: Annotated[
+        Optional[str], typer.Option(help="Build plans too: tensorrt or tensorrt_rtx.")
+    ] = None,
+    state_dir: StateDir = STATE_DIR,
+    json: Json = False,
+) -> None:
+    """Build a gated bundle from a spec. Example: medge export build spec.toml --out build/mine"""
+    _call("export.cli:build_bundle", spec=spec, out=out, key=key,
+          data=os.environ.get("MEDGE_DATA"), as_json=json, engine=engine,
+          state_dir=state_dir)  # fmt: skip
+
+
+@export_app.command("inspect")
+def export_inspect(path: str, json: Json = False) -> None:
+    """A bundle's precisions and what they proved. Example: medge export inspect ecg-beat"""
+    _call("export.cli:inspect", path=path, as_json=json)
 
 
 @emulate_app.command()

@@ -7,24 +7,31 @@ bundle must be is `edge.bundle`'s contract, which has the last word here too.
 from __future__ import annotations
 
 import base64
+import ctypes
 import io
+import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from edge.bundle.durable import write_whole
 from edge.bundle.integrity import MANIFEST, SIGNATURE
 from edge.bundle.load import load
 from edge.bundle.seal import seal
 from edge.bundle.signature import Signature, read_private_key
+from edge.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from edge.bundle.manifest import Manifest
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def pack(
@@ -39,30 +46,66 @@ def pack(
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     private = read_private_key(key) if key else Ed25519PrivateKey.generate()
-    folder.mkdir(parents=True, exist_ok=True)
-    _clear(folder, keys)
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
-    key_id = seal(folder, private)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     keys.mkdir(parents=True, exist_ok=True)
-    public = keys / f"{key_id}.pub"
-    public.write_bytes(base64.b64encode(private.public_key().public_bytes_raw()) + b"\n")
-    load(folder, trusted_keys=[public])
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+        fresh = Path(beside, folder.name)
+        fresh.mkdir()
+        for name, data in files.items():
+            (fresh / name).write_bytes(data)
+        (fresh / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        key_id = seal(fresh, private)
+        public = base64.b64encode(private.public_key().public_bytes_raw()) + b"\n"
+        trusted = Path(beside, f"{key_id}.pub")
+        trusted.write_bytes(public)
+        load(fresh, trusted_keys=[trusted])
+        old = _key_id(folder)
+        write_whole(keys / f"{key_id}.pub", public)
+        _put(fresh, folder)
+    if old not in (None, key_id):
+        (keys / f"{old}.pub").unlink(missing_ok=True)
     return key_id
 
 
-def _clear(folder: Path, keys: Path) -> None:
-    """Remove the old bundle's files, and its public key."""
-    if (folder / SIGNATURE).exists():
-        old = msgspec.json.decode((folder / SIGNATURE).read_bytes(), type=Signature)
-        (keys / f"{old.key_id}.pub").unlink(missing_ok=True)
-    for file in folder.iterdir():
-        file.unlink()
+def _put(fresh: Path, folder: Path) -> None:
+    """`fresh` in the place of `folder`, at once: whoever looks sees one of the two, whole."""
+    for path in (*fresh.iterdir(), fresh):
+        _sync(path)
+    if folder.exists():
+        _exchange(fresh, folder)
+    else:
+        fresh.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Swap two folders in one step (renameat2, Linux)."""
+    library = ctypes.CDLL(None, use_errno=True)
+    done = library.renameat2(AT_FDCWD, bytes(a), AT_FDCWD, bytes(b), RENAME_EXCHANGE)
+    if done != 0:
+        cause = os.strerror(ctypes.get_errno())
+        raise StartError(
+            f"'{b}' cannot be replaced at once ({cause})", "remove it first, or use another folder"
+        )
+
+
+def _key_id(folder: Path) -> str | None:
+    """Which key signed the bundle in `folder`, if there is one."""
+    if not (folder / SIGNATURE).exists():
+        return None
+    return msgspec.json.decode((folder / SIGNATURE).read_bytes(), type=Signature).key_id
 
 
 def npz(arrays: Mapping[str, NDArray[np.float32]]) -> bytes:
     """Arrays by name as the bytes of an `.npz`."""
     data = io.BytesIO()
-    np.savez(data, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(data, **arrays)  # type: ignore[arg-type]
     return data.getvalue()

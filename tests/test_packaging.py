@@ -26,6 +26,7 @@ RUN_BY = {
     "medge emulate": "tests/edge/demo/test_demo.py",
     "medge demo": "tests/edge/demo/test_demo.py",
     "medge bench": "tests/benchmarks/test_path.py",
+    "medge export": "tests/export/test_readme_export.py",
     "medge bundle": "tests/edge/bundle/test_bundle_cli.py",
 }
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibration import confidence
+from calibration.sets import data_folder
 from edge.bundle.load import KEYS, REFERENCE
 from edge.bundle.manifest import (
     SCHEMA,
@@ -40,7 +42,7 @@ from export.recipes.ecg_beat_model import Plan, member_logits, released, train
 from export.to_onnx import require_same, to_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--key", type=Path, help="PEM private key; default: a new one, forgotten")
     options = parser.parse_args(argv)
     try:
-        return build(_data_folder(), options.out, options.key)
+        return build(data_folder(os.environ.get("MEDGE_DATA")), options.out, options.key)
     except MedgeError as error:
         print(error, file=sys.stderr)
         return 2
@@ -92,11 +94,6 @@ def build(data: Path, out: Path, key: Path | None) -> int:
     key_id = pack(out, _manifest(calibration, beats), files, keys, key)
     print(f"{out}: {sum(len(f) for f in files.values())} bytes, signed by {key_id}")
     return 0
-
-
-def _data_folder() -> Path:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    return Path(os.environ.get("MEDGE_DATA", beside))
 
 
 def _out_of_fold(
@@ -130,8 +127,10 @@ def _calibrate(
 ) -> tuple[figures.Calibration, dict[str, Any]]:
     """What the release applies, and the figures, each fold's beats judged by the others' bias."""
     judged = figures.cross_fitted(logits, beats, folds)
-    temperature = figures.fit_temperature(judged, beats.label)
-    quantile = figures.conformal_quantile(figures.probabilities(judged, temperature), beats.label)
+    temperature = confidence.fit_temperature(judged, beats.label)
+    quantile = confidence.conformal_quantile(
+        confidence.probabilities(judged, temperature), beats.label, figures.COVERAGE
+    )
     missed = figures.missed_of(beats, sorted(beats.missed))
     bias = figures.choose_bias(logits, beats.label, missed)
     calibration = figures.Calibration(bias, temperature, quantile, figures.MIN_PROBABILITY)
@@ -164,7 +163,7 @@ def _files(module: Any, beats: Beats, text: str) -> dict[str, bytes]:
     )
     onnx = to_onnx(module, _inputs(some), "logits")
     for windows in (some, random):
-        require_same(onnx, module, _inputs(windows), TOLERANCE / 10)
+        require_same(onnx, lambda x: _answers(module, x), _inputs(windows), TOLERANCE / 10)
     golden = beats.take(_golden_index(beats, rng))
     return {
         "model.fp32.onnx": onnx,
@@ -189,13 +188,17 @@ def _named(beats: Beats) -> dict[str, NDArray[np.float32]]:
 
 
 def _logits(module: Any, beats: Beats) -> NDArray[np.float32]:
+    return _answers(module, _inputs(beats))
+
+
+def _answers(module: Any, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     import torch
 
     with torch.no_grad():
-        tensors = [torch.from_numpy(x) for x in _inputs(beats).values()]
+        tensors = [torch.from_numpy(x) for x in inputs.values()]
         parts = [
             module(*(t[i : i + 1024] for t in tensors)).numpy()
-            for i in range(0, len(beats.label), 1024)
+            for i in range(0, len(tensors[0]), 1024)
         ]
     return np.concatenate(parts)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibration.confidence import probabilities
 from edge.ec57 import CLASSES
 from export.recipes.ecg_beat_data import Beats
 
@@ -107,28 +108,6 @@ def cross_fitted(
 def missed_of(beats: Beats, records: Sequence[str]) -> NDArray[np.int64]:
     """`[5]` beats of each class that the trigger missed in `records`."""
     return np.asarray(np.sum([beats.missed[r] for r in records], axis=0), np.int64)
-
-
-def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Softmax `[k, 5]` of logits over `temperature`."""
-    scaled = logits.astype(np.float64) / temperature
-    weight = np.exp(scaled - scaled.max(1, keepdims=True))
-    return np.asarray(weight / weight.sum(1, keepdims=True))
-
-
-def fit_temperature(logits: NDArray[np.float32], label: NDArray[np.int64]) -> float:
-    """The temperature with the least negative log likelihood."""
-    grid = np.geomspace(0.3, 5.0, 120)
-    at = np.arange(len(label))
-    losses = [-np.log(probabilities(logits, t)[at, label] + 1e-12).mean() for t in grid]
-    return round(float(grid[int(np.argmin(losses))]), 4)
-
-
-def conformal_quantile(p: NDArray[np.float64], label: NDArray[np.int64]) -> float:
-    """Split-conformal quantile of 1 - p(true class) for `COVERAGE` (Vovk et al. 2005)."""
-    score = np.sort(1 - p[np.arange(len(label)), label])
-    rank = int(np.ceil((len(score) + 1) * COVERAGE))
-    return round(float(score[min(rank, len(score)) - 1]), 6)
 
 
 def answers(logits: NDArray[np.float32], temperature: float) -> NDArray[np.int64]:

@@ -106,18 +106,6 @@ def test_folds_hold_every_record_once() -> None:
     assert sorted(r for fold in folds for r in fold) == list(RECORDS)
 
 
-def test_temperature_and_conformal_set_of_known_probabilities() -> None:
-    rng = np.random.default_rng(2)
-    logits = rng.normal(size=(20_000, 5)) * 2
-    p = figures.probabilities(logits.astype(np.float32), 1.0)
-    label = np.array([rng.choice(5, p=row) for row in p])
-    over = (logits * 2).astype(np.float32)
-    assert figures.fit_temperature(over, label) == pytest.approx(2.0, rel=0.06)
-    quantile = figures.conformal_quantile(p, label)
-    covered = p[np.arange(len(label)), label] >= 1 - quantile
-    assert covered.mean() == pytest.approx(figures.COVERAGE, abs=0.01)
-
-
 def test_artefacts_are_unclassifiable_and_large() -> None:
     some = beats()
     noise = artefacts(some, 50, np.random.default_rng(0))

@@ -1,0 +1,290 @@
+"""`medge export build`: from a spec to a bundle that has proved what it promises.
+
+Owns the order of the steps. Nothing is written before everything passed; the report is written
+beside the bundle in any case. Interrupted at any time, the old bundle stays whole.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from calibration import confidence
+from calibration.collect import watch
+from calibration.record import encode
+from calibration.sets import Dataset, read_dataset, require_disjoint, stratified
+from edge.bundle.manifest import Manifest, Precision
+from edge.errors import StartError
+from export.gate import Verdict, judge, proof
+from export.graph import read
+from export.int8 import Int8, logits, make_int8
+from export.latency import latencies_ms
+from export.lint import lint
+from export.pack import npz, pack
+from export.precision.fp16 import overflowing, to_fp16
+from export.source import fp32
+from export.spec import Spec, read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from export.spec import Model
+
+TARGETS = {"fp32": "tensorrt-10.3", "fp16": "tensorrt-10.3", "int8": "tensorrt-10.3",
+           "int8u": "onnxruntime"}  # fmt: skip
+GOLDEN_PER_CLASS = 8
+LEAST_TOLERANCE = 1e-3
+TOLERANCE_FACTOR = 2.0
+"""A backend may stray from the golden FP32 answers by so many times what ONNX Runtime does at that
+precision: kernels round differently, wrong ones stray much further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The spec's data, read and found fit to be used together."""
+
+    calibration: Dataset
+    gate: Dataset
+    held_back: Dataset | None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished build, not yet packed: model bytes by precision and all that was measured."""
+
+    spec: Spec
+    manifest: Manifest
+    models: dict[str, bytes]
+    verdicts: tuple[Verdict, ...]
+    int8: Int8 | None
+    latency_ms: dict[str, dict[str, float]]
+    coverage: dict[str, Any] | None
+    files: dict[str, bytes]
+    seconds: dict[str, float]
+
+    @property
+    def passes(self) -> bool:
+        """Whether every precision that was asked for proved itself."""
+        return all(v.passes for v in self.verdicts)
+
+
+class Steps:
+    """The seconds each step took, said as it begins."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._step, self._since = "", 0.0
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, step: str) -> None:
+        self.end()
+        self._say(step)
+        self._step, self._since = step, time.monotonic()
+
+    def end(self) -> None:
+        """Close the step that is going on."""
+        if self._step:
+            self.seconds[self._step] = round(time.monotonic() - self._since, 2)
+            self._step = ""
+
+
+def build(path: Path, data: Path, say: Callable[[str], None], model: Model | None = None) -> Built:
+    """Everything but packing. `model` stands in for the spec's own, for a recipe that has just
+    trained one. Raises `StartError` where model, data and spec do not fit."""
+    spec, manifest = read_spec(path)
+    spec = msgspec.structs.replace(spec, model=model or spec.model)
+    step = Steps(say)
+    step("reading the data")
+    sets = _read_sets(spec, manifest, path.parent, data)
+    step("exporting FP32")
+    real = stratified(sets.calibration, 64, spec.seed)
+    models = {"fp32": fp32(spec.model, path.parent, manifest, real.inputs)}
+    found = None
+    if "fp16" in spec.precisions:
+        step("making FP16")
+        models["fp16"] = _fp16(models["fp32"], real)
+    if "int8" in spec.precisions:
+        step("calibrating INT8")
+        found = _int8(spec, manifest, models["fp32"], sets.calibration)
+        models |= {"int8": found.int8, "int8u": found.int8u}
+    step("linting")
+    for name, content in models.items():
+        require_clean(content, name)
+    step("judging")
+    reference = logits(models["fp32"], manifest.output.name, sets.gate)
+    verdicts = tuple(
+        judge(name, model, reference, sets.gate, manifest, spec.gate)
+        for name, model in models.items() if name != "fp32"
+    )  # fmt: skip
+    step("fitting confidence")
+    manifest, coverage = _with_confidence(spec, manifest, models["fp32"], sets, reference)
+    step("measuring latency")
+    took = latencies_ms(models, sets.gate.inputs)
+    step("golden vectors")
+    golden, statistics, tolerances = _golden(spec, manifest, models, sets)
+    step.end()
+    manifest = _with_precisions(manifest, spec, verdicts, tolerances, found)
+    files = {f"model.{name}.onnx": model for name, model in models.items()}
+    files |= {"golden.npz": golden, "reference.npz": statistics}
+    if found:
+        files["calibration.json"] = encode(found.record)
+    if spec.card:
+        files["card.md"] = _card(path.parent / spec.card)
+    return Built(spec, manifest, models, verdicts, found, took, coverage, files, step.seconds)
+
+
+def ship(built: Built, out: Path, keys: Path, key: Path | None) -> str:
+    """Pack what passed to `out`; the id of the key that signed. Raises `StartError` if it did not
+    pass."""
+    if not built.passes:
+        raise StartError("the gate refused a precision", "see the report")
+    return pack(out, built.manifest, built.files, keys, key)
+
+
+def require_clean(model: bytes, precision: str) -> None:
+    """Raises `StartError` for what lint calls an error in a precision's own target."""
+    found = [c for c in lint(model, TARGETS[precision]) if c.severity == "error"]
+    if found:
+        first = found[0]
+        raise StartError(
+            f"{precision} is not fit for {TARGETS[precision]}: {first.node}: {first.message}"
+            + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""),
+            first.fix,
+        )
+
+
+def _read_sets(spec: Spec, manifest: Manifest, folder: Path, data: Path) -> Sets:
+    named = {"calibration": spec.data.calibration, "gate": spec.data.gate,
+             "held_back": spec.data.held_back}  # fmt: skip
+    sets = {n: read_dataset(source, folder, data) for n, source in named.items() if source}
+    for name, found in sets.items():
+        _require_fit(name, found, manifest)
+    require_disjoint(sets["calibration"], sets["gate"], ("calibration", "gate"))
+    if "held_back" in sets:
+        require_disjoint(sets["held_back"], sets["gate"], ("held_back", "gate"))
+    return Sets(sets["calibration"], sets["gate"], sets.get("held_back"))
+
+
+def _require_fit(name: str, data: Dataset, manifest: Manifest) -> None:
+    for declared in manifest.inputs:
+        if declared.name not in data.inputs:
+            raise StartError(
+                f"data set {name} has no input '{declared.name}'", "name its arrays 'in.<input>'"
+            )
+        shape = data.inputs[declared.name].shape[1:]
+        if shape != declared.shape:
+            raise StartError(
+                f"data set {name}: '{declared.name}' is {list(shape)}, "
+                f"{list(declared.shape)} in the manifest",
+                "correct the manifest's shape, or the data",
+            )
+    if data.label.min() < 0 or data.label.max() >= len(manifest.output.labels):
+        raise StartError(
+            f"data set {name} has label {data.label.max()}, the manifest "
+            f"{len(manifest.output.labels)} labels",
+            "number the labels from 0 in the manifest's order",
+        )
+
+
+def _fp16(model: bytes, real: Dataset) -> bytes:
+    """FP16, without the nodes whose values it could not hold."""
+    proto = read(model)
+    floats = [o for node in proto.graph.node for o in node.output]
+    seen = watch(model, [*real.inputs, *_float_outputs(model, floats)], real)
+    return to_fp16(model, overflowing(proto, seen))
+
+
+def _float_outputs(model: bytes, names: list[str]) -> list[str]:
+    """Those of `names` that shape inference says are float32."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
+    floats = {v.name for v in inferred.graph.value_info
+              if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}  # fmt: skip
+    return [name for name in names if name in floats]
+
+
+def _int8(spec: Spec, manifest: Manifest, model: bytes, calibration: Dataset) -> Int8:
+    names = [label.name for label in manifest.output.labels]
+    positive = names.index(spec.gate.positive) if spec.gate.positive else None
+    return make_int8(
+        model, manifest.output.name, calibration, spec.data.samples, spec.seed, spec.gate.metric,
+        positive, spec.gate.margin / 2,
+    )  # fmt: skip
+
+
+def _with_confidence(
+    spec: Spec, manifest: Manifest, model: bytes, sets: Sets, reference: NDArray[np.float32]
+) -> tuple[Manifest, dict[str, Any] | None]:
+    """The manifest with what `held_back` fits, and its coverage on the gate's data."""
+    if sets.held_back is None:
+        return manifest, None
+    held_back = logits(model, manifest.output.name, sets.held_back)
+    fitted = confidence.fit(held_back, sets.held_back.label, spec.coverage)
+    output = msgspec.structs.replace(manifest.output, **msgspec.to_builtins(fitted))
+    coverage = confidence.coverage_of(reference, sets.gate.label, fitted)
+    stated = {"nominal": spec.coverage, "samples": len(sets.held_back), **coverage}
+    return msgspec.structs.replace(manifest, output=output), stated
+
+
+def _golden(
+    spec: Spec, manifest: Manifest, models: dict[str, bytes], sets: Sets
+) -> tuple[bytes, bytes, dict[str, float]]:
+    """Golden vectors of every class, statistics for drift, and each precision's tolerance."""
+    golden = stratified(sets.gate, GOLDEN_PER_CLASS * len(manifest.output.labels), spec.seed)
+    name = manifest.output.name
+    answers = {p: logits(model, name, golden) for p, model in models.items()}
+    inputs = {i.name: golden.inputs[i.name] for i in manifest.inputs}
+    vectors = {f"in.{n}": x for n, x in inputs.items()} | {f"out.{name}": answers["fp32"]}
+    tolerances = {
+        p: round(
+            max(LEAST_TOLERANCE, TOLERANCE_FACTOR * float(np.abs(x - answers["fp32"]).max())), 4
+        )
+        for p, x in answers.items()
+    }
+    calibration = {f"in.{i.name}": sets.calibration.inputs[i.name] for i in manifest.inputs}
+    calibration[f"out.{name}"] = logits(models["fp32"], name, sets.calibration)
+    return npz(vectors), npz(_statistics(calibration)), tolerances
+
+
+def _statistics(named: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Mean, deviation and 1st, 50th, 99th percentile by channel (axis 1), for drift."""
+    found = {}
+    for name, x in named.items():
+        rows = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
+        found[f"{name}.mean"] = rows.mean(1, dtype=np.float64).astype(np.float32)
+        found[f"{name}.deviation"] = rows.std(1, dtype=np.float64).astype(np.float32)
+        found[f"{name}.percentiles"] = np.percentile(rows, (1, 50, 99), axis=1).astype(np.float32)
+    return found
+
+
+def _with_precisions(
+    manifest: Manifest, spec: Spec, verdicts: tuple[Verdict, ...], tolerances: dict[str, float],
+    found: Int8 | None,
+) -> Manifest:  # fmt: skip
+    proofs = {v.precision: proof(v, spec.gate) for v in verdicts}
+    high = found.record.high if found else ()
+    precisions = {
+        name: Precision(
+            file=f"model.{name}.onnx",
+            tolerance=tolerance,
+            gate=proofs.get(name),
+            high=high if name.startswith("int8") else (),
+        )
+        for name, tolerance in tolerances.items()
+    }
+    return msgspec.structs.replace(manifest, precisions=precisions)
+
+
+def _card(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StartError(f"card '{path}' cannot be read ({error.strerror})", "write it") from None

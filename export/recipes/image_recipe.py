@@ -1,0 +1,55 @@
+"""What the image recipes do alike: their command line, and the bundle of new weights."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration.sets import data_folder
+from edge.bundle.load import REFERENCE
+from edge.errors import MedgeError
+from export.cli import build_bundle
+from export.recipes.image_cnn import DEVIATION, MEAN
+from export.spec import Model, Scale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).resolve().parent
+WEIGHTS = HERE.parents[1] / "build" / "recipes"
+
+
+def main(name: str, bundle: str, train: Callable[[Path], Any]) -> int:
+    """`train` in the data folder gives the weights, or None where the target is missed; then the
+    bundle is built from them as `<name>.toml` says. The exit code."""
+    parser = argparse.ArgumentParser(description=f"Train and build {bundle}.")
+    parser.add_argument("--out", default=str(REFERENCE / bundle), help="folder of the bundle")
+    parser.add_argument("--key", help="PEM private key; default: a new one, forgotten")
+    options = parser.parse_args()
+    data = os.environ.get("MEDGE_DATA")
+    try:
+        weights = train(data_folder(data))
+        if weights is None:
+            return 1
+        model = _saved(name, weights)
+        return build_bundle(str(HERE / f"{name}.toml"), options.out, options.key, data, model=model)
+    except MedgeError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _saved(name: str, weights: Any) -> Model:
+    """The weights as a checkpoint under `build`, and the model that a spec makes of it."""
+    import torch
+
+    WEIGHTS.mkdir(parents=True, exist_ok=True)
+    checkpoint = WEIGHTS / f"{name}.pt"
+    torch.save(weights, checkpoint)
+    return Model(
+        torch=f"export.recipes.{name}:network",
+        checkpoint=str(checkpoint),
+        scale={"image": Scale(mean=(float(MEAN),), deviation=(float(DEVIATION),))},
+    )

@@ -1,0 +1,86 @@
+"""The released image bundles: proved, admitted, small, and refused where a signal is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edge
+from edge.bundle.admission import admit
+from edge.bundle.load import REFERENCE, load
+from edge.errors import StartError
+from export.spec import read_spec
+
+RECIPES = Path(__file__).parents[2] / "export" / "recipes"
+IMAGES = {"pneumonia": "pneumonia", "breast-ultrasound": "breast_ultrasound"}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_precision_is_proved_within_its_margin(name: str) -> None:
+    manifest = load(name).manifest
+    assert set(manifest.precisions) == {"fp32", "fp16", "int8", "int8u"}
+    for precision, promised in manifest.precisions.items():
+        if precision == "fp32":
+            continue
+        assert promised.gate is not None
+        assert promised.gate.lower_bound > -0.01 == -promised.gate.margin
+        assert promised.gate.metric == "auroc"
+
+
+@pytest.mark.parametrize(("name", "floor"), [("pneumonia", 0.95), ("breast-ultrasound", 0.85)])
+def test_the_reference_diagnoses(name: str, floor: float) -> None:
+    proved = load(name).manifest.precisions["int8"].gate
+    assert proved is not None and min(proved.reference, proved.value) >= floor
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_backend_admits_every_precision(name: str, tmp_path: Path) -> None:
+    admission = admit(load(name), tmp_path)
+    assert not [t for t in admission.trials if t.refused]
+    assert {t.precision for t in admission.trials} == {"fp32", "fp16", "int8", "int8u"}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_spec_says_what_the_bundle_says(name: str) -> None:
+    _, wanted = read_spec(RECIPES / f"{IMAGES[name]}.toml")
+    found = load(name).manifest
+    for field in ("name", "version", "intended_use", "inputs", "provenance", "signal"):
+        assert getattr(found, field) == getattr(wanted, field)
+    assert [label.name for label in found.output.labels] == [
+        label.name for label in wanted.output.labels
+    ]
+    card = (RECIPES / f"{IMAGES[name]}.md").read_bytes()
+    assert load(name).files["card.md"] == card
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_it_is_refused_where_a_signal_is_needed(name: str, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="takes images"), edge.open(name, state_dir=tmp_path):
+        pass
+
+
+def test_all_released_bundles_are_small() -> None:
+    assert sum(f.stat().st_size for f in REFERENCE.rglob("*") if f.is_file()) < 10e6
+
+
+def test_training_never_saw_the_images_that_judge(medge_data: Path) -> None:
+    from calibration.sets import require_disjoint
+    from export.recipes import breast_ultrasound, pneumonia
+
+    for recipe in (breast_ultrasound, pneumonia):
+        judged = recipe.gate(medge_data)
+        for other in (recipe.calibration(medge_data), recipe.held_back(medge_data)):
+            require_disjoint(other, judged, ("other", "gate"))
+
+
+def test_near_duplicates_are_one_group() -> None:
+    from export.recipes.breast_ultrasound import near_duplicates
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (6, 128, 128)).astype(np.uint8)
+    images[3] = np.clip(images[0] * 0.9 + 5, 0, 255)
+    group = near_duplicates(images)
+    assert group[0] == group[3] and len(set(group.tolist())) == 5
