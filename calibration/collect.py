@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from calibration.observers import Histogram
     from calibration.sets import Dataset
 
-BATCH = 8
+BATCH = 2
 
 
 def watch(model: bytes, tensors: Sequence[str], data: Dataset) -> dict[str, Histogram]:
@@ -29,6 +29,7 @@ def watch(model: bytes, tensors: Sequence[str], data: Dataset) -> dict[str, Hist
     for values in activations(model, tensors, data):
         for name, observer in observers.items():
             observer.observe(values[name])
+        values.clear()  # gone before the next batch is run
     return {name: observer.histogram() for name, observer in observers.items()}
 
 
@@ -40,8 +41,7 @@ def activations(
     session = open_session(_with_outputs(model, wanted))
     for start in range(0, len(data), batch):
         fed = {name: x[start : start + batch] for name, x in data.inputs.items()}
-        found = session.run(wanted, fed) if wanted else []
-        yield {**fed, **dict(zip(wanted, found))}
+        yield {**fed, **dict(zip(wanted, session.run(wanted, fed) if wanted else []))}
 
 
 def open_session(model: bytes) -> Any:

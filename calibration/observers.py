@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BINS = 4096
 SMALLEST = 2.0**-100
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,11 @@ class Observer:
             )
         self._low, self._high = min(self._low, low), max(self._high, high)
         self._grow(max(abs(low), abs(high)))
-        at = np.abs(values.reshape(-1)) * np.float32(BINS / self._top)
-        at = np.minimum(at.astype(np.int32), BINS - 1)
-        self._counts += np.bincount(at, minlength=BINS)
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, CHUNK):
+            at = np.abs(flat[start : start + CHUNK]) * np.float32(BINS / self._top)
+            at = np.minimum(at.astype(np.int64), BINS - 1)
+            self._counts += np.bincount(at, minlength=BINS)
 
     def _grow(self, amax: float) -> None:
         while self._top < amax:
