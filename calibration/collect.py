@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from calibration.observers import Observer
 from edge.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from calibration.observers import Histogram
     from calibration.sets import Dataset
 
 BATCH = 2
+ANSWERED = WALKED = 32
+"""Samples walked side by side; what a step keeps is small."""
 
 
 def watch(model: bytes, tensors: Sequence[str], data: Dataset) -> dict[str, Histogram]:
@@ -36,12 +39,47 @@ def watch(model: bytes, tensors: Sequence[str], data: Dataset) -> dict[str, Hist
 def activations(
     model: bytes, tensors: Sequence[str], data: Dataset, batch: int = BATCH
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """The values of `tensors` `[b, ...]`, batch by batch in order."""
+    """The values of `tensors` `[b, ...]`, batch by batch in order; of a model that carries states,
+    step by step of each batch."""
     wanted = [name for name in tensors if name not in data.inputs]
     session = open_session(_with_outputs(model, wanted))
+    batch = max(batch, WALKED) if data.carried else batch
     for start in range(0, len(data), batch):
         fed = {name: x[start : start + batch] for name, x in data.inputs.items()}
-        yield {**fed, **dict(zip(wanted, session.run(wanted, fed) if wanted else []))}
+        if data.carried:
+            yield from _walk(session, wanted, fed, data)
+        else:
+            yield {**fed, **dict(zip(wanted, session.run(wanted, fed) if wanted else []))}
+
+
+def _walk(
+    session: Any, tensors: Sequence[str], fed: dict[str, NDArray[np.float32]], data: Dataset
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """One batch over all its steps, from states of zeros."""
+    count = len(next(iter(fed.values())))
+    wanted = list(dict.fromkeys([*tensors, *(s.output for s in data.carried)]))
+    wanted = [name for name in wanted if name not in {s.input for s in data.carried}]
+    state = {s.input: np.zeros((count, *s.shape), np.float32) for s in data.carried}
+    for step in range(data.steps):
+        now = {name: x[:, step] for name, x in fed.items()} | state
+        found = dict(zip(wanted, session.run(wanted, now)))
+        yield now | found
+        state = {s.input: found[s.output] for s in data.carried}
+
+
+def answers(model: bytes, output: str, data: Dataset) -> NDArray[np.float32]:
+    """The model's `output` `[m, ...]` by ONNX Runtime, one row for each that `data` expects: every
+    sample's, or every step's where it has a target for each."""
+    every = data.target is not None
+    rows: list[NDArray[np.float32]] = []
+    walk: list[NDArray[np.float32]] = []
+    for values in activations(model, [output], data, ANSWERED):
+        walk.append(values[output])
+        if len(walk) == data.steps:
+            one = np.stack(walk, 1).reshape(-1, *walk[0].shape[1:]) if every else walk[-1]
+            rows.append(one)
+            walk.clear()
+    return np.asarray(np.concatenate(rows)[data.expected().rows])
 
 
 def open_session(model: bytes) -> Any:

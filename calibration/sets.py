@@ -10,7 +10,7 @@ import hashlib
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,20 +22,43 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LABEL, GROUP, INPUT, SUBGROUP = "label", "group", "in.", "subgroup."
+    from edge.bundle.manifest import State
+
+LABEL, GROUP, TARGET, INPUT, SUBGROUP = "label", "group", "target", "in.", "subgroup."
+NO_CLASS = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a model's answers are held against, one row an answer: class `label` `[m]`, `group` and
+    `subgroups` `[m]`, or for quantities `target` `[m, q]` (NaN: not known). `rows` says which of
+    all answers, sample after sample and step after step, these are."""
+
+    label: NDArray[np.int64]
+    group: NDArray[np.str_]
+    subgroups: Mapping[str, NDArray[np.str_]]
+    target: NDArray[np.float32] | None
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """n samples: `inputs` float32 `[n, *shape]` by input name as the engine takes them, `label`
     int64 `[n]` (index of the manifest's label), `group` str `[n]` (patient, or what else must not
-    be split), `subgroups` str `[n]` by name; `source` says where it comes from."""
+    be split), `subgroups` str `[n]` by name; `source` says where it comes from.
+
+    A model that carries states is walked over axis 1 of the inputs, `[n, steps, *shape]`, from
+    states of zeros (`carried`); its last answer counts, or with a `target` that of every step:
+    float32 `[n, steps, q]` for quantities (NaN: not known), int64 `[n, steps]` for classes (-1: no
+    answer expected). Quantities of a model without states have `[n, q]`."""
 
     inputs: Mapping[str, NDArray[np.float32]]
     label: NDArray[np.int64]
     group: NDArray[np.str_]
     subgroups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     source: str = ""
+    target: NDArray[Any] | None = None
+    carried: tuple[State, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -48,6 +71,34 @@ class Dataset:
             self.group[index],
             {name: x[index] for name, x in self.subgroups.items()},
             self.source,
+            None if self.target is None else self.target[index],
+            self.carried,
+        )
+
+    @property
+    def steps(self) -> int:
+        """How many steps every sample has."""
+        return next(iter(self.inputs.values())).shape[1] if self.carried else 1
+
+    def one(self) -> dict[str, NDArray[np.float32]]:
+        """The inputs of one run, without batch axis."""
+        return {name: x[0, 0] if self.carried else x[0] for name, x in self.inputs.items()}
+
+    def expected(self) -> Expected:
+        """What the answers are held against."""
+        if self.target is None:
+            return Expected(self.label, self.group, self.subgroups, None, np.arange(len(self)))
+        each = self.target.size // len(self)
+        classes = self.target.dtype.kind == "i"
+        each = each if classes else each // self.target.shape[-1]
+        label = self.target.reshape(-1) if classes else np.repeat(self.label, each)
+        rows = np.flatnonzero(label > NO_CLASS)
+        return Expected(
+            label[rows],
+            np.repeat(self.group, each)[rows],
+            {name: np.repeat(x, each)[rows] for name, x in self.subgroups.items()},
+            None if classes else self.target.reshape(-1, self.target.shape[-1]),
+            rows,
         )
 
 
@@ -88,6 +139,7 @@ def _read_npz(path: Path) -> Dataset:
         {n.removeprefix(SUBGROUP): x.astype(np.str_) for n, x in named.items()
          if n.startswith(SUBGROUP)},
         path.name,
+        named.get(TARGET),
     )  # fmt: skip
 
 
@@ -95,6 +147,7 @@ def require_usable(data: Dataset, name: str) -> None:
     """Raises `StartError` for an empty or ragged set, one of one class, or non-finite inputs."""
     n = len(data)
     arrays = {**data.inputs, GROUP: data.group, **data.subgroups}
+    arrays |= {} if data.target is None else {TARGET: data.target}
     if n == 0 or not data.inputs:
         raise StartError(f"data set '{name}' is empty", "give it samples and inputs 'in.<name>'")
     if ragged := [key for key, x in arrays.items() if len(x) != n]:
@@ -102,7 +155,7 @@ def require_usable(data: Dataset, name: str) -> None:
             f"data set '{name}': '{ragged[0]}' has {len(arrays[ragged[0]])} rows, label {n}",
             "give every array one row a sample",
         )
-    if len(np.unique(data.label)) < 2:
+    if data.target is None and len(np.unique(data.label)) < 2:
         raise StartError(
             f"data set '{name}' has one class only", "give samples of every class the model tells"
         )
@@ -139,11 +192,13 @@ def stratified(data: Dataset, count: int, seed: int) -> Dataset:
 
 
 def digest(data: Dataset) -> str:
-    """SHA-256 over every sample in order: inputs, label, group."""
+    """SHA-256 over every sample in order: inputs, label, group, target."""
     total = hashlib.sha256()
     for name in sorted(data.inputs):
         total.update(name.encode() + np.ascontiguousarray(data.inputs[name]).tobytes())
     total.update(data.label.tobytes() + "\0".join(data.group.tolist()).encode())
+    if data.target is not None:
+        total.update(np.ascontiguousarray(data.target).tobytes())
     return total.hexdigest()
 
 

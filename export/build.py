@@ -7,21 +7,21 @@ beside the bundle in any case. Interrupted at any time, the old bundle stays who
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from calibration import confidence
-from calibration.collect import watch
+from calibration.collect import activations, answers, watch
 from calibration.record import encode
 from calibration.sets import Dataset, read_dataset, require_disjoint, stratified
 from edge.bundle.manifest import Manifest, Precision
 from edge.errors import StartError
 from export.gate import Verdict, judge, proof
 from export.graph import read
-from export.int8 import Int8, logits, make_int8
+from export.int8 import Int8, make_int8
 from export.latency import latencies_ms
 from export.lint import lint
 from export.pack import npz, pack
@@ -105,7 +105,7 @@ def build(path: Path, data: Path, say: Callable[[str], None], model: Model | Non
     sets = _read_sets(spec, manifest, path.parent, data)
     step("exporting FP32")
     real = stratified(sets.calibration, 64, spec.seed)
-    models = {"fp32": fp32(spec.model, path.parent, manifest, real.inputs)}
+    models = {"fp32": fp32(spec.model, path.parent, manifest, real)}
     found = None
     if "fp16" in spec.precisions:
         step("making FP16")
@@ -118,7 +118,7 @@ def build(path: Path, data: Path, say: Callable[[str], None], model: Model | Non
     for name, content in models.items():
         require_clean(content, name)
     step("judging")
-    reference = logits(models["fp32"], manifest.output.name, sets.gate)
+    reference = answers(models["fp32"], manifest.output.name, sets.gate)
     verdicts = tuple(
         judge(name, model, reference, sets.gate, manifest, spec.gate)
         for name, model in models.items() if name != "fp32"
@@ -126,7 +126,7 @@ def build(path: Path, data: Path, say: Callable[[str], None], model: Model | Non
     step("fitting confidence")
     manifest, coverage = _with_confidence(spec, manifest, models["fp32"], sets, reference)
     step("measuring latency")
-    took = latencies_ms(models, sets.gate.inputs)
+    took = latencies_ms(models, sets.gate.one())
     step("golden vectors")
     golden, statistics, tolerances = _golden(spec, manifest, models, sets)
     step.end()
@@ -163,7 +163,10 @@ def require_clean(model: bytes, precision: str) -> None:
 def _read_sets(spec: Spec, manifest: Manifest, folder: Path, data: Path) -> Sets:
     named = {"calibration": spec.data.calibration, "gate": spec.data.gate,
              "held_back": spec.data.held_back}  # fmt: skip
-    sets = {n: read_dataset(source, folder, data) for n, source in named.items() if source}
+    sets = {
+        n: replace(read_dataset(source, folder, data), carried=manifest.states)
+        for n, source in named.items() if source
+    }  # fmt: skip
     for name, found in sets.items():
         _require_fit(name, found, manifest)
     require_disjoint(sets["calibration"], sets["gate"], ("calibration", "gate"))
@@ -178,17 +181,27 @@ def _require_fit(name: str, data: Dataset, manifest: Manifest) -> None:
             raise StartError(
                 f"data set {name} has no input '{declared.name}'", "name its arrays 'in.<input>'"
             )
-        shape = data.inputs[declared.name].shape[1:]
+        shape = data.inputs[declared.name].shape[2 if data.carried else 1 :]
         if shape != declared.shape:
+            steps = " after the axis of steps" if data.carried else ""
             raise StartError(
-                f"data set {name}: '{declared.name}' is {list(shape)}, "
+                f"data set {name}: '{declared.name}' is {list(shape)}{steps}, "
                 f"{list(declared.shape)} in the manifest",
                 "correct the manifest's shape, or the data",
             )
-    if data.label.min() < 0 or data.label.max() >= len(manifest.output.labels):
+    expected, output = data.expected(), manifest.output
+    if output.quantities:
+        wide = expected.target is not None and expected.target.shape[1] == len(output.quantities)
+        if not wide:
+            raise StartError(
+                f"data set {name} has no target for {len(output.quantities)} quantities",
+                "give an array 'target', the true values of every answer",
+            )
+        return
+    classes = len(output.labels) or output.tokens
+    if classes and not 0 <= expected.label.min() <= expected.label.max() < classes:
         raise StartError(
-            f"data set {name} has label {data.label.max()}, the manifest "
-            f"{len(manifest.output.labels)} labels",
+            f"data set {name} has label {expected.label.max()}, the manifest {classes} labels",
             "number the labels from 0 in the manifest's order",
         )
 
@@ -197,7 +210,8 @@ def _fp16(model: bytes, real: Dataset) -> bytes:
     """FP16, without the nodes whose values it could not hold."""
     proto = read(model)
     floats = [o for node in proto.graph.node for o in node.output]
-    seen = watch(model, [*real.inputs, *_float_outputs(model, floats)], real)
+    carried = [state.input for state in real.carried]
+    seen = watch(model, [*real.inputs, *carried, *_float_outputs(model, floats)], real)
     return to_fp16(model, overflowing(proto, seen))
 
 
@@ -212,7 +226,7 @@ def _float_outputs(model: bytes, names: list[str]) -> list[str]:
 
 
 def _int8(spec: Spec, manifest: Manifest, model: bytes, calibration: Dataset) -> Int8:
-    names = [label.name for label in manifest.output.labels]
+    names = manifest.output.names
     positive = names.index(spec.gate.positive) if spec.gate.positive else None
     return make_int8(
         model, manifest.output.name, calibration, spec.data.samples, spec.seed, spec.gate.metric,
@@ -224,9 +238,9 @@ def _with_confidence(
     spec: Spec, manifest: Manifest, model: bytes, sets: Sets, reference: NDArray[np.float32]
 ) -> tuple[Manifest, dict[str, Any] | None]:
     """The manifest with what `held_back` fits, and its coverage on the gate's data."""
-    if sets.held_back is None:
+    if sets.held_back is None or not manifest.output.labels:
         return manifest, None
-    held_back = logits(model, manifest.output.name, sets.held_back)
+    held_back = answers(model, manifest.output.name, sets.held_back)
     fitted = confidence.fit(held_back, sets.held_back.label, spec.coverage)
     output = msgspec.structs.replace(manifest.output, **msgspec.to_builtins(fitted))
     coverage = confidence.coverage_of(reference, sets.gate.label, fitted)
@@ -238,20 +252,47 @@ def _golden(
     spec: Spec, manifest: Manifest, models: dict[str, bytes], sets: Sets
 ) -> tuple[bytes, bytes, dict[str, float]]:
     """Golden vectors of every class, statistics for drift, and each precision's tolerance."""
-    golden = stratified(sets.gate, GOLDEN_PER_CLASS * len(manifest.output.labels), spec.seed)
-    name = manifest.output.name
-    answers = {p: logits(model, name, golden) for p, model in models.items()}
-    inputs = {i.name: golden.inputs[i.name] for i in manifest.inputs}
-    vectors = {f"in.{n}": x for n, x in inputs.items()} | {f"out.{name}": answers["fp32"]}
+    classes = max(2, len(manifest.output.labels))
+    golden = stratified(sets.gate, GOLDEN_PER_CLASS * classes, spec.seed)
+    moments = _moments(models["fp32"], manifest, golden)
+    given = {p: _given(model, manifest, moments) for p, model in models.items()}
+    vectors = {f"in.{n}": x for n, x in moments.inputs.items()}
+    vectors |= {f"out.{n}": x for n, x in given["fp32"].items()}
     tolerances = {
         p: round(
-            max(LEAST_TOLERANCE, TOLERANCE_FACTOR * float(np.abs(x - answers["fp32"]).max())), 4
+            max(LEAST_TOLERANCE, TOLERANCE_FACTOR * max(
+                float(np.abs(x - given["fp32"][n]).max()) for n, x in outputs.items())), 4
         )
-        for p, x in answers.items()
+        for p, outputs in given.items()
+    }  # fmt: skip
+    statistics = {
+        f"in.{i.name}": sets.calibration.inputs[i.name].reshape(-1, *i.shape)
+        for i in manifest.inputs
     }
-    calibration = {f"in.{i.name}": sets.calibration.inputs[i.name] for i in manifest.inputs}
-    calibration[f"out.{name}"] = logits(models["fp32"], name, sets.calibration)
-    return npz(vectors), npz(_statistics(calibration)), tolerances
+    name = manifest.output.name
+    statistics[f"out.{name}"] = answers(models["fp32"], name, sets.calibration)
+    return npz(vectors), npz(_statistics(statistics)), tolerances
+
+
+def _moments(model: bytes, manifest: Manifest, data: Dataset) -> Dataset:
+    """One run of each sample: of a model that carries states, a step drawn at random with the
+    states it came with."""
+    if not data.carried:
+        return data
+    at = np.random.default_rng(0).integers(0, data.steps, len(data))
+    walk = list(activations(model, list(manifest.taken()), data, len(data)))
+    inputs = {
+        name: np.stack([walk[step][name][row] for row, step in enumerate(at)])
+        for name in manifest.taken()
+    }
+    return Dataset(inputs, data.label, data.group)
+
+
+def _given(model: bytes, manifest: Manifest, moments: Dataset) -> dict[str, NDArray[np.float32]]:
+    """Everything the model gives for single runs, by name."""
+    names = list(manifest.given())
+    batches = list(activations(model, names, moments))
+    return {name: np.concatenate([values[name] for values in batches]) for name in names}
 
 
 def _statistics(named: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:

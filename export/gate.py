@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calibration.collect import answers
 from edge.bundle.manifest import Gate as Proof
 from edge.errors import StartError
 from edge.validation.comparison import Agreement, Comparison, agreement, compare
-from export.int8 import logits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,18 +51,20 @@ def judge(
     manifest: Manifest, gate: Gate,
 ) -> Verdict:  # fmt: skip
     """`model` against the FP32 answers `reference` `[n, k]` on the gate's data."""
-    found = logits(model, manifest.output.name, data)
+    found = answers(model, manifest.output.name, data)
     if not np.isfinite(found).all():
         raise StartError(
             f"{precision} gives answers that are not finite", f"leave {precision} out of precisions"
         )
-    names = [label.name for label in manifest.output.labels]
+    names = manifest.output.names or tuple(map(str, range(manifest.output.tokens)))
     positive = names.index(gate.positive) if gate.positive else None
+    expected = data.expected()
     rows = compare(
-        gate.metric, gate.margin, reference, found, data.label, data.group, names,
-        data.subgroups, positive,
+        gate.metric, gate.margin, reference, found, expected.label, expected.group, names,
+        expected.subgroups, positive, expected.target,
     )  # fmt: skip
-    return Verdict(precision, rows, agreement(reference, found, data.label))
+    label = expected.label if expected.target is None else None
+    return Verdict(precision, rows, agreement(reference, found, label))
 
 
 def proof(verdict: Verdict, gate: Gate) -> Proof:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibration.calibrators import CALIBRATORS
-from calibration.collect import activations, watch
+from calibration.collect import answers, watch
 from calibration.record import CalibrationRecord, make_record
 from calibration.sets import stratified
 from edge.registry import resolve
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SENSITIVITY_SAMPLES = 128
 CORRECTION_SAMPLES = 64
-BATCH = 32
 NEARLY_AS_FAST = 1.03
 """Of two mixes this close in time the more accurate one is taken."""
 
@@ -83,19 +82,16 @@ class _Judge:
     def of(self, model: bytes, only: int = 0) -> tuple[float, float]:
         """(fall of the metric, SQNR in dB) of a model on the set, or its first `only` samples."""
         data = self.data.take(np.arange(min(only or len(self.data), len(self.data))))
-        reference = self.reference[: len(data)]
-        found = logits(model, self.output, data)
+        expected = data.expected()
+        reference = self.reference[: len(expected.label)]
+        found = answers(model, self.output, data)
         before, after = (
-            value_of(prepare(self.metric, each_alone(x, data.label), self.positive), len(data))
+            value_of(prepare(self.metric, each_alone(x, expected.label, expected.target),
+                             self.positive), len(expected.label))
             for x in (reference, found)
-        )
+        )  # fmt: skip
         fall = before - after if np.isfinite(before - after) else 1.0
-        return round(fall, 6), agreement(reference, found, data.label).sqnr_db
-
-
-def logits(model: bytes, output: str, data: Dataset) -> NDArray[np.float32]:
-    """The model's output `[n, k]` for every sample, by ONNX Runtime."""
-    return np.concatenate([v[output] for v in activations(model, [output], data, BATCH)])
+        return round(fall, 6), agreement(reference, found, None).sqnr_db
 
 
 def make_int8(
@@ -105,7 +101,7 @@ def make_int8(
     """The fastest mix whose metric on the calibration set falls by at most `allowed_fall`, or the
     most accurate one where none does: then the gate has the word."""
     chosen = stratified(calibration, samples, seed)
-    judge = _Judge(chosen, logits(fp32, output, chosen), output, metric, positive)
+    judge = _Judge(chosen, answers(fp32, output, chosen), output, metric, positive)
     seen = watch(fp32, list(quantised_inputs(read(fp32), ())), chosen)
     calibrator, limits = _calibrated(fp32, seen, judge)
     costs = _costs(fp32, limits, judge)
@@ -159,7 +155,7 @@ def _tried(
     for i, high in enumerate(candidates):
         int8 = quantise(fp32, limits, high)
         models[f"{i} int8"], models[f"{i} int8u"] = int8, as_uint8(int8)
-    took = latencies_ms(models, judge.data.inputs)
+    took = latencies_ms(models, judge.data.one())
     best = [
         min((ms for backend in took.values() for name, ms in backend.items()
              if name.split()[0] == str(i)), default=None)

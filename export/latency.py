@@ -25,7 +25,7 @@ def latencies_ms(
     models: Mapping[str, bytes], inputs: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, dict[str, float]]:
     """`[backend][name]` median time of one run, batch 1, one thread; a model that a backend refuses
-    is left out. `inputs` by name, of which the first row is fed."""
+    is left out. `inputs` are those of one run by name, without batch axis."""
     runs = {}
     with ExitStack() as stack:
         for backend in BACKENDS:
@@ -37,7 +37,7 @@ def latencies_ms(
                 except StartError:
                     continue
                 for key, x in inputs.items():
-                    engine.inputs[key][0] = x[0]
+                    engine.inputs[key][0] = x
                 runs[backend, name] = engine.run
         return _measured(runs)
 

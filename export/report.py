@@ -19,7 +19,7 @@ SAYS = {True: "passes", False: "FAILS", None: "too few to judge"}
 AGREEMENT = {
     "flip_rate": "flip rate", "only_reference_right": "right only in FP32",
     "only_new_right": "right only now", "mcnemar_p": "McNemar p",
-    "largest_difference": "largest logit difference", "sqnr_db": "SQNR, dB",
+    "largest_difference": "largest difference", "sqnr_db": "SQNR, dB",
 }  # fmt: skip
 
 
@@ -70,8 +70,7 @@ def _lines(built: Built) -> Iterator[str]:
                 f"[{c.low:+.4f}, {c.high:+.4f}]  {SAYS[c.passes]} "
                 f"(n {c.samples}, {c.groups} groups)"
             )
-        a = msgspec.to_builtins(verdict.agreement)
-        yield "  " + ", ".join(f"{name} {a[key]:g}" for key, name in AGREEMENT.items())
+        yield "  " + ", ".join(f"{name} {value}" for name, value in _agreement(verdict))
         if not verdict.passes and built.int8 and verdict.precision.startswith("int8"):
             yield f"  layers that cost most: {', '.join(costliest(built))}"
     for backend, took in built.latency_ms.items():
@@ -124,7 +123,6 @@ def html(built: Built) -> str:
 
 
 def _precision(verdict: Verdict, margin: float) -> list[str]:
-    a = msgspec.to_builtins(verdict.agreement)
     ok = verdict.passes
     rows = [(c.name, c.difference, c.low, c.high) for c in verdict.comparisons]
     return [
@@ -138,5 +136,11 @@ def _precision(verdict: Verdict, margin: float) -> list[str]:
               f"{c.low:+.4f} to {c.high:+.4f}", c.samples, c.groups, SAYS[c.passes])
              for c in verdict.comparisons],
         ),
-        page.table(("agreement", ""), [(name, f"{a[key]:g}") for key, name in AGREEMENT.items()]),
+        page.table(("agreement", ""), _agreement(verdict)),
     ]  # fmt: skip
+
+
+def _agreement(verdict: Verdict) -> list[tuple[str, str]]:
+    """What there is of it, by its name."""
+    found = msgspec.to_builtins(verdict.agreement)
+    return [(name, f"{found[k]:g}") for k, name in AGREEMENT.items() if found[k] is not None]

@@ -17,7 +17,7 @@ from edge.registry import load
 from export.graph import read, write
 from export.passes import clean
 from export.passes.scale_input import scale_input
-from export.to_onnx import require_same, to_onnx
+from export.to_onnx import joined, require_same, to_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,22 +25,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from calibration.sets import Dataset
     from edge.bundle.manifest import Manifest
     from export.spec import Model
 
 BOUND = 1e-3
-"""Largest difference of a logit that exporting and folding may cause."""
+"""Largest difference, as a share of the largest output, that exporting and folding may cause."""
 
 RANDOM_ROWS = 8
 Inputs = "Mapping[str, NDArray[np.float32]]"
 
 
-def fp32(model: Model, folder: Path, manifest: Manifest, real: Mapping[str, Any]) -> bytes:
-    """The clean FP32 model, its inputs scaled inside as asked. `real` inputs `[n, ...]` by name, as
-    the engine will take them. Raises `StartError` where it cannot be loaded or does not fit."""
-    fed = {i.name: real[i.name] for i in manifest.inputs}
+def fp32(model: Model, folder: Path, manifest: Manifest, real: Dataset) -> bytes:
+    """The clean FP32 model, its inputs scaled inside as asked. `real` inputs as the engine will
+    take them. Raises `StartError` where it cannot be loaded or does not fit."""
+    fed = _fed(manifest, real)
     scaled = {name: _scaled(x, model, name) for name, x in fed.items()}
-    raw, source = _load(model, folder, scaled, manifest.output.name)
+    outputs = list(manifest.given())
+    raw, source = _load(model, folder, scaled, outputs)
     proto = read(raw)
     for name, scale in model.scale.items():
         scale_input(proto, name, scale.mean, scale.deviation)
@@ -49,8 +51,20 @@ def fp32(model: Model, folder: Path, manifest: Manifest, real: Mapping[str, Any]
     for some in (fed, _random(fed)):
         again = {name: _scaled(x, model, name) for name, x in some.items()}
         require_same(data, lambda x: source({n: _scaled(v, model, n) for n, v in x.items()}), some,
-                     BOUND * max(1.0, float(np.abs(source(again)).max())))  # fmt: skip
+                     outputs, BOUND * max(1.0, float(np.abs(source(again)).max())))  # fmt: skip
     return data
+
+
+def _fed(manifest: Manifest, real: Dataset) -> dict[str, NDArray[np.float32]]:
+    """One run's inputs: real ones, and carried states drawn at random."""
+    rng = np.random.default_rng(0)
+    fed = {i.name: real.inputs[i.name] for i in manifest.inputs}
+    if real.carried:
+        fed = {name: x[:, real.steps // 2] for name, x in fed.items()}
+    return fed | {
+        s.input: rng.uniform(-1, 1, (len(real), *s.shape)).astype(np.float32)
+        for s in manifest.states
+    }
 
 
 def _scaled(x: NDArray[np.float32], model: Model, name: str) -> NDArray[np.float32]:
@@ -71,22 +85,24 @@ def _random(real: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.flo
 
 
 def _load(
-    model: Model, folder: Path, example: Mapping[str, NDArray[np.float32]], output: str
+    model: Model, folder: Path, example: Mapping[str, NDArray[np.float32]], outputs: list[str]
 ) -> tuple[bytes, Callable[[Any], NDArray[np.float32]]]:
-    """ONNX bytes, and the source itself as a function from inputs by name to logits."""
+    """ONNX bytes, and the source itself as a function from inputs by name to its joined outputs."""
     if model.onnx:
         data = _bytes(folder / model.onnx)
         session = open_session(data)
-        return data, lambda x: np.asarray(session.run(None, dict(x))[0])
+        return data, lambda x: joined(session.run(outputs, dict(x)))
     module = _module(model, folder)
-    return to_onnx(module, example, output), lambda x: _run(module, x)
+    return to_onnx(module, example, outputs), lambda x: _run(module, x)
 
 
 def _run(module: Any, inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     import torch
 
     with torch.no_grad():
-        return np.asarray(module(*(torch.from_numpy(x) for x in inputs.values())).numpy())
+        found = module(*(torch.from_numpy(x) for x in inputs.values()))
+    some = found if isinstance(found, tuple) else (found,)
+    return joined([x.numpy() for x in some])
 
 
 def _module(model: Model, folder: Path) -> Any:
@@ -143,8 +159,7 @@ def _require_fit(data: bytes, manifest: Manifest) -> None:
     proto = read(data)
     found = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
              for v in (*proto.graph.input, *proto.graph.output)}  # fmt: skip
-    wanted = {i.name: i.shape for i in manifest.inputs}
-    wanted[manifest.output.name] = (len(manifest.output.labels),)
+    wanted = manifest.taken() | manifest.given()
     for name, shape in wanted.items():
         if name not in found:
             raise StartError(f"the model has no '{name}'", f"it has {', '.join(found)}")

@@ -95,7 +95,7 @@ def read_spec(path: Path) -> tuple[Spec, Manifest]:
         manifest = msgspec.convert(spec.manifest | fields, Manifest)
     except msgspec.ValidationError as error:
         raise StartError(f"spec '{path}', [manifest]: {error}", "correct that field") from None
-    names = [label.name for label in manifest.output.labels]
+    names = manifest.output.names
     if spec.gate.positive is not None and spec.gate.positive not in names:
         raise StartError(
             f"spec '{path}': no label '{spec.gate.positive}'", f"use one of: {', '.join(names)}"

@@ -17,7 +17,7 @@ from edge.errors import BugError, StartError
 from export.passes.leftovers import strip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,9 +26,13 @@ CONTROL_STEP = 0.3
 """Share of an input's spread by which the control moves it."""
 
 
-def to_onnx(module: Any, inputs: Mapping[str, NDArray[np.float32]], output: str) -> bytes:
-    """Export `module(**inputs) -> output`. `inputs` are examples with at least two rows: a single
-    one would be traced as a constant. Raises `StartError` where the exporter gives up."""
+def to_onnx(
+    module: Any, inputs: Mapping[str, NDArray[np.float32]], outputs: Sequence[str]
+) -> bytes:
+    """Export `module(*inputs) -> outputs`, in their order.
+
+    `inputs` are examples with at least two rows: a single one would be traced as a constant. Raises
+    `StartError` where the exporter gives up."""
     import onnx
     import torch
 
@@ -39,7 +43,7 @@ def to_onnx(module: Any, inputs: Mapping[str, NDArray[np.float32]], output: str)
         with contextlib.redirect_stdout(said):
             program: Any = torch.onnx.export(
                 module, example, dynamo=True, opset_version=OPSET, input_names=list(inputs),
-                output_names=[output], dynamic_shapes=tuple({0: batch} for _ in inputs),
+                output_names=list(outputs), dynamic_shapes=tuple({0: batch} for _ in inputs),
                 verbose=False,
             )  # fmt: skip
     except Exception as error:  # the exporter wraps whatever went wrong in errors of its own
@@ -57,29 +61,35 @@ def to_onnx(module: Any, inputs: Mapping[str, NDArray[np.float32]], output: str)
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def joined(outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """All outputs side by side, `[b, values]`."""
+    return np.concatenate([np.reshape(x, (len(x), -1)) for x in outputs], 1)
+
+
 def largest_difference(
     data: bytes, source: Callable[[Any], NDArray[np.float32]],
-    inputs: Mapping[str, NDArray[np.float32]],
+    inputs: Mapping[str, NDArray[np.float32]], outputs: Sequence[str],
 ) -> float:  # fmt: skip
-    """Largest absolute difference between the file in ONNX Runtime and `source(inputs)`."""
-    (found,) = open_session(data).run(None, dict(inputs))
+    """Largest absolute difference between the file's `outputs` in ONNX Runtime and the joined ones
+    of `source(inputs)`."""
+    found = joined(open_session(data).run(list(outputs), dict(inputs)))
     return float(np.abs(found - source(inputs)).max())
 
 
 def require_same(
     data: bytes, source: Callable[[Any], NDArray[np.float32]],
-    inputs: Mapping[str, NDArray[np.float32]], bound: float,
+    inputs: Mapping[str, NDArray[np.float32]], outputs: Sequence[str], bound: float,
 ) -> float:  # fmt: skip
     """The largest difference, at most `bound`. Raises `BugError` where it is more, and where a
     changed input does not show in it."""
-    difference = largest_difference(data, source, inputs)
+    difference = largest_difference(data, source, inputs, outputs)
     if not difference <= bound:
         raise BugError(f"the exported file strays {difference:g} from the model", "mend the export")
 
     def changed(fed: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         return source({name: _moved(x, i) for i, (name, x) in enumerate(fed.items())})
 
-    if largest_difference(data, changed, inputs) <= bound:
+    if largest_difference(data, changed, inputs, outputs) <= bound:
         raise BugError("the comparison does not see a changed input", "mend the comparison")
     return difference
 

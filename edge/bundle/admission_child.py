@@ -89,9 +89,9 @@ def refuse(link: socket.socket, job: Job, why: str) -> None:
 
 
 def _require_contract(engine: Engine, manifest: Manifest) -> None:
-    """The model's inputs and output are the manifest's."""
-    wanted = {i.name: (1, *i.shape) for i in manifest.inputs}
-    wanted[manifest.output.name] = (1, len(manifest.output.labels))
+    """The model takes and gives what the manifest says."""
+    named = manifest.taken() | manifest.given()
+    wanted = {name: (1, *shape) for name, shape in named.items()}
     found = {name: x.shape for name, x in (*engine.inputs.items(), *engine.outputs.items())}
     if found != wanted:
         raise StartError(f"the model has {found}, the manifest {wanted}", "pack the bundle again")

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edge.bundle.integrity import GOLDEN, MANIFEST, NAMES, SIGNATURE
+from edge.bundle.integrity import GOLDEN, MANIFEST, NAMES, SIGNATURE, VOCAB
 from edge.bundle.manifest import SCHEMA, Manifest
 from edge.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from edge.bundle.manifest import Quantity
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8u")
 MAX_ELEMENTS = 1 << 24
@@ -61,7 +63,9 @@ def _promises(m: Manifest) -> Iterator[tuple[str, bool]]:
     yield from _identity(m)
     yield from _signal(m)
     yield from _inputs(m)
+    yield from _sources(m)
     yield from _output(m)
+    yield from _labels(m)
     yield from _rhythm(m)
     yield from _files(m)
 
@@ -77,7 +81,7 @@ def _identity(m: Manifest) -> Iterator[tuple[str, bool]]:
 
 def _signal(m: Manifest) -> Iterator[tuple[str, bool]]:
     s = m.signal
-    takes_signal = any(i.source != "image" for i in m.inputs)
+    takes_signal = any(i.source in ("window", "rr") for i in m.inputs)
     yield "signal must be there for inputs from a signal, and only then", takes_signal == bool(s)
     yield "rhythm must be there with signal, and only then", bool(m.rhythm) == bool(s)
     if s is None:
@@ -87,25 +91,68 @@ def _signal(m: Manifest) -> Iterator[tuple[str, bool]]:
     span_ms = s.before_ms + s.after_ms
     yield "before_ms + after_ms must lie in 0..600000", 0 < span_ms <= 6e5
     yield "the channel's low must be under its high", s.channel.low < s.channel.high
+    yield (
+        "a signal's bundle must give labels and carry no states",
+        bool(m.output.labels and not m.states),
+    )
 
 
 def _inputs(m: Manifest) -> Iterator[tuple[str, bool]]:
-    names = [i.name for i in m.inputs]
-    yield "inputs must be distinct, one or more", len(set(names)) == len(names) >= 1
+    names = [i.name for i in m.inputs] + [name for s in m.states for name in (s.input, s.output)]
+    yield "inputs must be one or more", bool(m.inputs)
+    yield "inputs and states must have distinct names", len(set(names)) == len(names)
     yield "an input may not be called as the output", m.output.name not in names
-    for i in m.inputs:
-        fits = len(i.shape) <= MAX_AXES and all(d > 0 for d in i.shape)
+    for name, shape in (m.taken() | m.given()).items():
+        fits = len(shape) <= MAX_AXES and all(d > 0 for d in shape)
         yield (
-            f"shape of '{i.name}' must be positive, at most {MAX_AXES} axes and {MAX_ELEMENTS}",
-            fits and math.prod(i.shape) <= MAX_ELEMENTS,
+            f"shape of '{name}' must be positive, at most {MAX_AXES} axes and {MAX_ELEMENTS}",
+            fits and math.prod(shape) <= MAX_ELEMENTS,
         )
 
 
+def _sources(m: Manifest) -> Iterator[tuple[str, bool]]:
+    """Texts and feature rows: declared where an input takes them, and only there."""
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for i in m.inputs:
+        shapes.setdefault(i.source, []).append(i.shape)
+    t, f = m.text, m.features
+    yield "text must be there for inputs from a text, and only then", ("text" in shapes) == bool(t)
+    words = bool(t) or m.output.tokens > 0
+    yield f"{VOCAB} must be there with text or tokens, and only then", words == (VOCAB in m.files)
+    if t is not None:
+        yield "least_known must be 1 or more", 1 <= t.least_known <= MAX_ELEMENTS
+        yield "max_unknown must lie in 0..1", 0 <= t.max_unknown <= 1
+        yield "an input from a text must have one axis", all(len(s) == 1 for s in shapes["text"])
+    yield "features must be there for inputs from features", ("features" in shapes) == bool(f)
+    if f is not None:
+        yield "step_s must be positive", 0 < f.step_s <= 1e6
+        yield "columns must be one or more, distinct, low under high", _quantities(f.columns)
+        wide = [(3, len(f.columns))] * len(shapes["features"])
+        yield "an input from features must be [3, columns]", shapes["features"] == wide
+
+
+def _quantities(some: tuple[Quantity, ...]) -> bool:
+    names = [q.name for q in some]
+    return len(set(names)) == len(names) >= 1 and all(q.low < q.high and q.name for q in some)
+
+
 def _output(m: Manifest) -> Iterator[tuple[str, bool]]:
+    o = m.output
+    kinds = [bool(o.labels), bool(o.quantities), o.tokens != 0, bool(o.image)]
+    yield "output must be one of labels, quantities, tokens, image", sum(kinds) == 1
+    yield (
+        "quantities must be distinct, low under high",
+        not o.quantities or _quantities(o.quantities),
+    )
+    yield "tokens must be 2 or more", o.tokens == 0 or 2 <= o.tokens <= MAX_ELEMENTS
+
+
+def _labels(m: Manifest) -> Iterator[tuple[str, bool]]:
     o, labels = m.output, [label.name for label in m.output.labels]
-    yield "labels must be distinct, two or more", len(set(labels)) == len(labels) >= 2
-    yield "labels must have names", all(labels)
-    yield "some label must not be withheld", not all(label.withhold for label in o.labels)
+    if labels:
+        yield "labels must be distinct, two or more", len(set(labels)) == len(labels) >= 2
+        yield "labels must have names", all(labels)
+        yield "some label must not be withheld", not all(label.withhold for label in o.labels)
     yield "temperature must lie in 0..1000", 0 < o.temperature <= 1e3
     yield "min_probability must lie in 0..1", 0 <= o.min_probability <= 1
     limit, quantile = o.energy_limit, o.conformal_quantile

@@ -1,7 +1,7 @@
 """Golden vectors: inputs with the outputs they must give, proof that a backend computes right.
 
-`golden.npz` holds float32 arrays `in.<input>` `[k, *shape]` and `out.<output>` `[k, labels]`, k
-cases. Owns reading them and the comparison; the tolerance is the manifest's.
+`golden.npz` holds float32 arrays `in.<input>` and `out.<output>` `[k, *shape]`, k cases; carried
+states are among both. Owns reading them and the comparison; the tolerance is the manifest's.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ MAX_BYTES = 256 << 20
 
 def vectors(
     golden: bytes, manifest: Manifest
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """(inputs by name `[k, ...]`, output `[k, labels]`). Raises `StartError` where unusable."""
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """(inputs, outputs) by name, `[k, ...]` each. Raises `StartError` where unusable."""
     arrays = _arrays(golden)
-    wanted = {f"in.{i.name}": i.shape for i in manifest.inputs}
-    answer = f"out.{manifest.output.name}"
-    wanted[answer] = (len(manifest.output.labels),)
+    wanted = {f"in.{name}": shape for name, shape in manifest.taken().items()}
+    wanted |= {f"out.{name}": shape for name, shape in manifest.given().items()}
     if missing := wanted.keys() - arrays.keys():
         raise _unusable(f"no {', '.join(sorted(missing))}")
-    cases = arrays[answer].shape[:1]
+    cases = arrays[f"out.{manifest.output.name}"].shape[:1]
     for name, shape in wanted.items():
         array = arrays[name]
         if array.dtype != np.float32 or array.shape != (*cases, *shape) or not array.size:
             raise _unusable(f"'{name}' is {array.dtype} {list(array.shape)}")
         if not np.isfinite(array).all():
             raise _unusable(f"'{name}' holds values that are not finite")
-    return {i.name: arrays[f"in.{i.name}"] for i in manifest.inputs}, arrays[answer]
+    inputs = {name: arrays[f"in.{name}"] for name in manifest.taken()}
+    return inputs, {name: arrays[f"out.{name}"] for name in manifest.given()}
 
 
 def _arrays(golden: bytes) -> dict[str, NDArray[np.float32]]:
@@ -62,17 +62,19 @@ def _arrays(golden: bytes) -> dict[str, NDArray[np.float32]]:
 
 
 def worst_difference(engine: Engine, golden: bytes, manifest: Manifest) -> float:
-    """The largest absolute difference from the golden output; infinite for a non-finite one."""
+    """The largest absolute difference from the golden outputs, carried states too; infinite for a
+    non-finite one."""
     inputs, expected = vectors(golden, manifest)
-    output = engine.outputs[manifest.output.name]
     worst = 0.0
-    for row in range(len(expected)):
+    for row in range(len(expected[manifest.output.name])):
         for name, values in inputs.items():
             engine.inputs[name][0] = values[row]
-        output.fill(np.nan)  # an engine that writes nothing shows
+        for name in expected:
+            engine.outputs[name].fill(np.nan)  # an engine that writes nothing shows
         engine.run()
-        difference = float(np.abs(output[0] - expected[row]).max())
-        worst = max(worst, difference) if np.isfinite(difference) else float("inf")
+        for name, values in expected.items():
+            difference = float(np.abs(engine.outputs[name][0] - values[row]).max())
+            worst = max(worst, difference) if np.isfinite(difference) else float("inf")
     return worst
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST, SIGNATURE, GOLDEN = "manifest.json", "signature.json", "golden.npz"
+VOCAB, TEXTS = "vocab.json", "texts.json"
 NAMES = re.compile(
     r"(manifest|signature|calibration|vocab|texts|sbom)\.json|golden\.npz|reference\.npz|card\.md"
     r"|model(\.[a-z0-9_]{1,32})?\.(fp32|fp16|int8|int8u)\.onnx"

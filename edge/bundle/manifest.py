@@ -53,12 +53,52 @@ class Signal(Strict, frozen=True):
 
 class Input(Strict, frozen=True):
     """One engine input. `shape` excludes the batch axis; `source` says what feeds it: the window of
-    the signal, its intervals, or an `image` `[channels, h, w]` of raw levels 0..255."""
+    the signal, its intervals; an `image` `[channels, h, w]` of raw levels 0..255; a `text` as token
+    numbers `[length]`; `features` `[3, columns]` (see `Features`); `noise` `[n]`, standard normal;
+    the number of a `label`, one-hot `[labels]`."""
 
     name: str
     shape: tuple[int, ...]
-    source: Literal["window", "rr", "image"]
+    source: Literal["window", "rr", "image", "text", "features", "noise", "label"]
     preprocess: tuple[Step, ...] = ()
+
+
+class State(Strict, frozen=True):
+    """A value the model carries from one step to the next: what `output` gives is what `input`
+    takes at the following step; zeros at first and after a reset. `shape` excludes the batch."""
+
+    input: str
+    output: str
+    shape: tuple[int, ...]
+
+
+class Text(Strict, frozen=True):
+    """How a text becomes token numbers of `vocab.json`. One with fewer than `least_known` known
+    tokens, or a larger share of unknown ones than `max_unknown`, is withheld as out of
+    distribution."""
+
+    tokenizer: Literal["words", "smiles"]
+    least_known: int = 1
+    max_unknown: float = 1.0
+
+
+class Quantity(Strict, frozen=True):
+    """One measured or predicted value: its code (MDC reference id, or "LOINC <number>"), unit
+    (UCUM), and the range in it that is physiologically possible."""
+
+    name: str
+    code: str
+    unit: str
+    low: float
+    high: float
+
+
+class Features(Strict, frozen=True):
+    """Rows of values, one every `step_s`: the engine takes, for each of `columns`, the last value
+    known (0 before the first), whether it was measured in this step, and steps since it was."""
+
+    columns: tuple[Quantity, ...]
+    step_s: float
 
 
 class Label(Strict, frozen=True):
@@ -71,7 +111,11 @@ class Label(Strict, frozen=True):
 
 
 class Output(Strict, frozen=True):
-    """Logits `[batch, len(labels)]`, turned into calibrated probabilities by `temperature`.
+    """What the model gives, one of four kinds.
+
+    `labels`: logits `[batch, labels]`, turned into calibrated probabilities by `temperature`.
+    `quantities`: predicted values `[batch, quantities]` in their units. `tokens`: logits over so
+    many tokens of `vocab.json`. `image`: levels 0..255 `[batch, channels, h, w]`.
 
     A top probability under `min_probability` is withheld as low confidence. `conformal_quantile`
     in 0..1 makes the prediction set: labels whose probability is at least 1 - quantile. An energy
@@ -79,11 +123,24 @@ class Output(Strict, frozen=True):
     """
 
     name: str
-    labels: tuple[Label, ...]
+    labels: tuple[Label, ...] = ()
+    quantities: tuple[Quantity, ...] = ()
+    tokens: int = 0
+    image: tuple[int, ...] = ()
     temperature: float = 1.0
     min_probability: float = 0.0
     conformal_quantile: float | None = None
     energy_limit: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Without the batch axis."""
+        return self.image or (len(self.labels) or len(self.quantities) or self.tokens,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the labels, or of the quantities."""
+        return tuple([o.name for o in self.labels] + [q.name for q in self.quantities])
 
 
 class Rhythm(Strict, frozen=True):
@@ -137,7 +194,8 @@ class Provenance(Strict, frozen=True):
 class Manifest(Strict, frozen=True, kw_only=True):
     """`manifest.json`. `files` maps every other file's name to its SHA-256, signature aside.
 
-    A bundle whose inputs come from a signal has `signal` and `rhythm`; one of images has neither.
+    A bundle whose inputs come from a signal has `signal` and `rhythm`, one of texts `text`, one of
+    feature rows `features`; others have none of them.
     """
 
     schema: int
@@ -146,7 +204,10 @@ class Manifest(Strict, frozen=True, kw_only=True):
     security_epoch: int
     intended_use: str
     signal: Signal | None = None
+    text: Text | None = None
+    features: Features | None = None
     inputs: tuple[Input, ...]
+    states: tuple[State, ...] = ()
     output: Output
     rhythm: Rhythm | None = None
     precisions: dict[str, Precision]
@@ -154,10 +215,16 @@ class Manifest(Strict, frozen=True, kw_only=True):
     latency_budget_ms: float
     files: dict[str, str]
 
+    def taken(self) -> dict[str, tuple[int, ...]]:
+        """Shape of everything the model takes, carried states too, without the batch axis."""
+        return {i.name: i.shape for i in self.inputs} | {s.input: s.shape for s in self.states}
+
+    def given(self) -> dict[str, tuple[int, ...]]:
+        """Shape of everything the model gives, the output first, without the batch axis."""
+        return {self.output.name: self.output.shape} | {s.output: s.shape for s in self.states}
+
     def signal_part(self) -> tuple[Signal, Rhythm]:
         """What only a signal's bundle has. Raises `StartError` for a bundle of images."""
         if self.signal is None or self.rhythm is None:
-            raise StartError(
-                f"bundle '{self.name}' takes images, not a signal", "choose a bundle of a signal"
-            )
+            raise StartError(f"bundle '{self.name}' takes no signal", "choose a bundle of a signal")
         return self.signal, self.rhythm

@@ -7,7 +7,7 @@ and what else a reader asks of two sets of logits: flips, McNemar's test, larges
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,37 +48,44 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How two models' answers differ: `flip_rate` of the largest logit, samples only one answers
-    rightly, McNemar's exact two-sided `p`, largest logit difference, and signal to noise in dB."""
+    """How two models' answers differ: largest difference of a logit or quantity, signal to noise in
+    dB; of classes also the `flip_rate` of the largest logit, samples only one answers rightly, and
+    McNemar's exact two-sided `p`."""
 
     samples: int
-    flip_rate: float
-    only_reference_right: int
-    only_new_right: int
-    mcnemar_p: float
     largest_difference: float
     sqnr_db: float
+    flip_rate: float | None = None
+    only_reference_right: int | None = None
+    only_new_right: int | None = None
+    mcnemar_p: float | None = None
 
 
 def compare(
     metric: str, margin: float, reference: NDArray[np.float32], new: NDArray[np.float32],
     label: NDArray[np.int64], group: NDArray[np.str_], labels: Sequence[str],
     subgroups: Mapping[str, NDArray[np.str_]], positive: int | None = None,
+    target: NDArray[np.float32] | None = None,
 ) -> tuple[Comparison, ...]:  # fmt: skip
     """The primary metric (of class `positive`, else the mean over classes), then every class, then
-    every value of every subgroup. Logits `[n, k]`; `label`, `group` and subgroups `[n]`."""
+    every value of every subgroup. Logits `[n, k]`; `label`, `group` and subgroups `[n]`. With a
+    `target` `[n, k]` the logits are quantities, and each takes the place of a class."""
     where = np.unique(group, return_inverse=True)[1].reshape(-1)
     draws = _draws(where)
 
     def one(name: str, only: int | None, kept: NDArray[np.bool_]) -> Comparison:
-        pair = [prepare(metric, Answers(x, label, where, kept), only) for x in (reference, new)]
+        pair = [
+            prepare(metric, Answers(x, label, where, kept, target), only) for x in (reference, new)
+        ]
         values = np.stack([_over(one_of, draws, len(label)) for one_of in pair])
-        judged = _enough(only, kept, label, where)
+        judged = _enough(only, kept, label, where, target)
         return _compared(name, values, kept, len(np.unique(where[kept])), margin, judged)
 
     everyone = np.ones(len(label), bool)
     rows = [one("overall", positive, everyone)]
-    rows += [one(f"class {labels[c]}", int(c), everyone) for c in np.unique(label)]
+    parts = Answers(reference, label, where, everyone, target).parts()
+    kind = "class" if target is None else "quantity"
+    rows += [one(f"{kind} {labels[c]}", c, everyone) for c in parts]
     for name, values in subgroups.items():
         rows += [one(f"{name} {v}", positive, values == v) for v in np.unique(values)]
     return tuple(rows)
@@ -114,9 +121,13 @@ def _over(metric: Metric, draws: NDArray[np.float64], samples: int) -> NDArray[n
 
 
 def _enough(
-    only: int | None, kept: NDArray[np.bool_], label: NDArray[np.int64], where: NDArray[np.int64]
-) -> bool:
-    """Whether there is enough of the class, and of others, to judge."""
+    only: int | None, kept: NDArray[np.bool_], label: NDArray[np.int64],
+    where: NDArray[np.int64], target: NDArray[np.float32] | None,
+) -> bool:  # fmt: skip
+    """Whether there is enough of the class, and of others, or of the quantity to judge."""
+    if target is not None:
+        known = np.isfinite(target if only is None else target[:, [only]]).any(1) & kept
+        return bool(known.sum() >= FEWEST and len(np.unique(where[known])) >= 2)
     judged = [only] if only is not None else list(np.unique(label[kept]))
     mine = [kept & (label == c) for c in judged]
     enough = all(m.sum() >= FEWEST and len(np.unique(where[m])) >= 2 for m in mine)
@@ -146,22 +157,27 @@ def _compared(
 
 
 def agreement(
-    reference: NDArray[np.float32], new: NDArray[np.float32], label: NDArray[np.int64]
+    reference: NDArray[np.float32], new: NDArray[np.float32], label: NDArray[np.int64] | None
 ) -> Agreement:
-    """Of logits `[n, k]` and labels `[n]`."""
+    """Of logits `[n, k]` and labels `[n]`; without labels, of quantities."""
+    noise = float(((new - reference).astype(np.float64) ** 2).sum())
+    power = float((reference.astype(np.float64) ** 2).sum())
+    differ = Agreement(
+        samples=len(reference),
+        largest_difference=round(float(np.abs(new - reference).max()), 6),
+        sqnr_db=round(10 * math.log10(power / noise), 2) if noise and power else 999.0,
+    )
+    if label is None:
+        return differ
     before, after = reference.argmax(1), new.argmax(1)
     lost = int(((before == label) & (after != label)).sum())
     won = int(((before != label) & (after == label)).sum())
-    noise = float(((new - reference).astype(np.float64) ** 2).sum())
-    power = float((reference.astype(np.float64) ** 2).sum())
-    return Agreement(
-        samples=len(label),
+    return replace(
+        differ,
         flip_rate=round(float((before != after).mean()), 6),
         only_reference_right=lost,
         only_new_right=won,
         mcnemar_p=round(mcnemar_p(lost, won), 6),
-        largest_difference=round(float(np.abs(new - reference).max()), 6),
-        sqnr_db=round(10 * math.log10(power / noise), 2) if noise and power else 999.0,
     )
 
 

@@ -1,8 +1,8 @@
-"""Clinical metrics of logits against labels, for many weightings of the patients at once.
+"""Clinical metrics of logits against labels, or of quantities, for many weightings of the patients.
 
 A metric is prepared once for n samples of g groups and then asked for any number of weightings of
-the groups `[r, g]`, which is what a bootstrap needs. All lie in 0..1, higher is better; NaN where a
-class has no weight.
+the groups `[r, g]`, which is what a bootstrap needs. All are at most 1, higher is better; NaN where
+a class has no weight.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge.errors import StartError
 from edge.registry import resolve
 
 if TYPE_CHECKING:
@@ -24,21 +25,31 @@ METRICS = {
     "f1": "edge.validation.metrics:f1",
     "sensitivity": "edge.validation.metrics:sensitivity",
     "accuracy": "edge.validation.metrics:accuracy",
+    "mae_skill": "edge.validation.metrics:mae_skill",
 }
 Rows = Any  # NDArray[np.float64]: `[r]`, or weights `[r, g]`
 Metric = Callable[[Rows], Rows]
 SPECIFICITY = 0.9
+OF_QUANTITIES = ("mae_skill",)
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
     """`logits` `[n, k]` and `label` `[n]` of the samples; `group` int `[n]` says whose they are, of
-    0..g-1; only those `kept` `[n]` count."""
+    0..g-1; only those `kept` `[n]` count. For quantities `logits` are the predicted values and
+    `target` `[n, k]` the true ones (NaN: not known)."""
 
     logits: NDArray[np.float32]
     label: NDArray[np.int64]
     group: NDArray[np.int64]
     kept: NDArray[np.bool_]
+    target: NDArray[np.float32] | None = None
+
+    def parts(self) -> list[int]:
+        """The classes there are, or every quantity."""
+        if self.target is not None:
+            return list(range(self.target.shape[1]))
+        return [int(c) for c in np.unique(self.label)]
 
     def sums(self, value: NDArray[Any]) -> Metric:
         """The weighted sum of a value of each sample."""
@@ -47,22 +58,32 @@ class Answers:
         return lambda weights: weights @ by_group
 
 
-def each_alone(logits: NDArray[np.float32], label: NDArray[np.int64]) -> Answers:
+def each_alone(
+    logits: NDArray[np.float32],
+    label: NDArray[np.int64],
+    target: NDArray[np.float32] | None = None,
+) -> Answers:
     """Every sample kept, and a group of its own."""
-    return Answers(logits, label, np.arange(len(label)), np.ones(len(label), bool))
+    return Answers(logits, label, np.arange(len(label)), np.ones(len(label), bool), target)
 
 
 def prepare(name: str, answers: Answers, only: int | None = None) -> Metric:
-    """The metric `name` of class `only` against the rest, or its mean over the classes there are.
+    """The metric `name` of class `only` against the rest, or its mean over the classes there are;
+    of quantity `only`, or its mean over all.
 
-    Raises `StartError` for an unknown name.
+    Raises `StartError` for an unknown name, or one that does not fit the answers.
     """
     of_class = resolve(METRICS, name, "metric")
+    if (name in OF_QUANTITIES) != (answers.target is not None):
+        raise StartError(
+            f"metric '{name}' does not fit what the model gives",
+            f"use {', '.join(OF_QUANTITIES)} for quantities, another one for labels and tokens",
+        )
     if only is not None:
         return of_class(answers, only)  # type: ignore[no-any-return]
     if name == "accuracy":
         return accuracy(answers, None)
-    classes = [of_class(answers, int(c)) for c in np.unique(answers.label)]
+    classes = [of_class(answers, c) for c in answers.parts()]
 
     def mean(weights: Rows) -> Rows:
         values = np.stack([metric(weights) for metric in classes])
@@ -134,6 +155,19 @@ def accuracy(answers: Answers, c: int | None) -> Metric:
     right = answers.sums(answers.logits.argmax(1) == answers.label)
     everyone = answers.sums(np.ones(len(answers.label)))
     return lambda w: _ratio(right(w), everyone(w))
+
+
+def mae_skill(answers: Answers, q: int) -> Metric:
+    """1 - mean absolute error of quantity `q` over its mean absolute deviation from the median: 1
+    is perfect, 0 no better than a constant (Legates and McCabe 1999)."""
+    if answers.target is None:
+        raise StartError("mae_skill needs a target", "give the data set an array 'target'")
+    truth, found = answers.target[:, q].astype(np.float64), answers.logits[:, q]
+    known = np.isfinite(truth)
+    middle = np.median(truth[known]) if known.any() else 0.0
+    error = answers.sums(np.where(known, np.abs(found - truth), 0.0))
+    spread = answers.sums(np.where(known, np.abs(truth - middle), 0.0))
+    return lambda w: 1 - _ratio(error(w), spread(w))
 
 
 def _sorted_masses(answers: Answers, c: int) -> tuple[Metric, Metric]:

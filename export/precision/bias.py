@@ -48,9 +48,10 @@ def _shift(model: Model, name: str, by: NDArray[np.float32]) -> None:
 def _means(model: bytes, tensors: list[str], data: Dataset) -> dict[str, NDArray[np.float64]]:
     """Mean of each tensor for each channel (axis 1)."""
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in tensors}
+    count = len(data) * data.steps
     for values in activations(model, tensors, data):
         for name in tensors:
             x = values[name]
             axes = tuple(a for a in range(x.ndim) if a != 1)
             parts[name].append(x.mean(axes, dtype=np.float64) * len(x))
-    return {name: np.asarray(sum(p) / len(data)) for name, p in parts.items()}
+    return {name: np.asarray(sum(p) / count) for name, p in parts.items()}

@@ -161,9 +161,10 @@ def _files(module: Any, beats: Beats, text: str) -> dict[str, bytes]:
     random = Beats(
         rng.normal(size=some.window.shape).astype(np.float32), some.rr, some.label, some.record, {}
     )
-    onnx = to_onnx(module, _inputs(some), "logits")
+    onnx = to_onnx(module, _inputs(some), ["logits"])
     for windows in (some, random):
-        require_same(onnx, lambda x: _answers(module, x), _inputs(windows), TOLERANCE / 10)
+        require_same(onnx, lambda x: _answers(module, x), _inputs(windows),
+                     ["logits"], TOLERANCE / 10)  # fmt: skip
     golden = beats.take(_golden_index(beats, rng))
     return {
         "model.fp32.onnx": onnx,

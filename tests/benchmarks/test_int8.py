@@ -40,7 +40,7 @@ def ratios(models: dict[str, bytes], x: dict[str, np.ndarray], limit: float) -> 
     """FP32's time over the better INT8's, by backend; FP32 twice is the control. The first attempt
     whose control is quiet, else the last."""
     for _ in range(ATTEMPTS):
-        took = latencies_ms({**models, "again": models["fp32"]}, x)
+        took = latencies_ms({**models, "again": models["fp32"]}, {k: v[0] for k, v in x.items()})
         aa = max(max(t["fp32"], t["again"]) / min(t["fp32"], t["again"]) for t in took.values())
         if aa <= limit:
             break

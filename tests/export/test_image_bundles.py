@@ -58,7 +58,7 @@ def test_the_spec_says_what_the_bundle_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_it_is_refused_where_a_signal_is_needed(name: str, tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="takes images"), edge.open(name, state_dir=tmp_path):
+    with pytest.raises(StartError, match="takes no signal"), edge.open(name, state_dir=tmp_path):
         pass
 
 

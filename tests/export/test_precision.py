@@ -12,11 +12,11 @@ onnx = pytest.importorskip("onnx", reason="test models are made with onnx")
 
 from onnx import helper, numpy_helper  # noqa: E402
 
-from calibration.collect import watch  # noqa: E402
+from calibration.collect import answers, watch  # noqa: E402
 from calibration.sets import Dataset  # noqa: E402
 from edge.validation.comparison import agreement  # noqa: E402
 from export.graph import Graph, read, write  # noqa: E402
-from export.int8 import logits, make_int8  # noqa: E402
+from export.int8 import make_int8  # noqa: E402
 from export.lint import lint  # noqa: E402
 from export.passes import clean  # noqa: E402
 from export.precision.bias import corrected  # noqa: E402
@@ -53,7 +53,7 @@ def int8(fp32: bytes, limits: dict[str, float]) -> bytes:
 
 
 def sqnr(fp32: bytes, other: bytes, data: Dataset) -> float:
-    pair = [logits(m, "logits", data) for m in (fp32, other)]
+    pair = [answers(m, "logits", data) for m in (fp32, other)]
     return agreement(*pair, data.label).sqnr_db
 
 
@@ -136,7 +136,7 @@ def test_control_another_zero_point_is_seen(int8: bytes, data: Dataset) -> None:
 
 def test_bias_correction_moves_means_back(fp32: bytes, int8: bytes, data: Dataset) -> None:
     def shift(model: bytes) -> float:
-        pair = [logits(m, "logits", data).mean(0) for m in (fp32, model)]
+        pair = [answers(m, "logits", data).mean(0) for m in (fp32, model)]
         return float(np.abs(pair[0] - pair[1]).max())
 
     assert shift(corrected(fp32, int8, data)) < 0.3 * shift(int8)
@@ -174,10 +174,10 @@ def test_what_fp16_cannot_hold_stays_in_float32(fp32: bytes, data: Dataset) -> N
     large[0] = 1e6
     weight.CopyFrom(numpy_helper.from_array(large, "b2"))
     loud = write(model)
-    assert not np.isfinite(logits(to_fp16(loud), "logits", data)).all()  # control
+    assert not np.isfinite(answers(to_fp16(loud), "logits", data)).all()  # control
     tensors = [o for n in read(loud).graph.node for o in n.output]
     keep = overflowing(read(loud), watch(loud, tensors, data))
     assert "second" in keep and "first" not in keep
     half = to_fp16(loud, keep)
-    assert np.isfinite(logits(half, "logits", data)).all()
+    assert np.isfinite(answers(half, "logits", data)).all()
     assert lint(half, "tensorrt-10.3") == ()

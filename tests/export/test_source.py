@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.sets import Dataset
 from edge.bundle.load import load
 from edge.errors import StartError
 from export.cli import build_bundle
@@ -28,7 +29,8 @@ def network(classes: int = 3) -> torch.nn.Module:
     )  # fmt: skip
 
 
-REAL = {"image": np.random.default_rng(0).uniform(0, 255, (16, 1, 16, 16)).astype(np.float32)}
+IMAGES = np.random.default_rng(0).uniform(0, 255, (16, 1, 16, 16)).astype(np.float32)
+REAL = Dataset({"image": IMAGES}, np.zeros(16, np.int64), np.zeros(16, np.str_))
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def trained(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save(net.state_dict(), folder / "weights.pt")
     torch.save(net, folder / "pickled.pt")
     batch = torch.export.Dim("batch", min=1, max=1024)
-    example = (torch.from_numpy(REAL["image"][:2]),)
+    example = (torch.from_numpy(IMAGES[:2]),)
     torch.export.save(
         torch.export.export(net, example, dynamic_shapes=({0: batch},)), folder / "program.pt2"
     )

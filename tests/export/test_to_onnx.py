@@ -17,6 +17,8 @@ pytest.importorskip("onnxscript")
 from export.recipes.ecg_beat_model import network, released  # noqa: E402
 from export.to_onnx import require_same, to_onnx  # noqa: E402
 
+OUTPUTS = ["logits"]
+
 
 def inputs(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
@@ -39,12 +41,12 @@ def module() -> object:
 
 @pytest.fixture(scope="module")
 def exported(module: object) -> bytes:
-    return to_onnx(module, inputs(2), "logits")
+    return to_onnx(module, inputs(2), OUTPUTS)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 17])
 def test_same_at_any_batch(module: object, exported: bytes, rows: int) -> None:
-    assert require_same(exported, source(module), inputs(rows, rows), 1e-4) <= 1e-4
+    assert require_same(exported, source(module), inputs(rows, rows), OUTPUTS, 1e-4) <= 1e-4
 
 
 def test_another_model_is_noticed(exported: bytes) -> None:
@@ -52,7 +54,7 @@ def test_another_model_is_noticed(exported: bytes) -> None:
     torch.manual_seed(1)
     other = released([network(2).eval()], np.zeros(5))
     with pytest.raises(BugError):
-        require_same(exported, source(other), inputs(3), 1e-4)
+        require_same(exported, source(other), inputs(3), OUTPUTS, 1e-4)
 
 
 def test_a_blind_comparison_is_noticed() -> None:
@@ -61,9 +63,9 @@ def test_a_blind_comparison_is_noticed() -> None:
             return (beat.mean((1, 2)).unsqueeze(1) + rr) * 1e-9
 
     module = Deaf().eval()
-    data = to_onnx(module, inputs(2), "logits")
+    data = to_onnx(module, inputs(2), OUTPUTS)
     with pytest.raises(BugError, match="changed input"):
-        require_same(data, source(module), inputs(3), 1e-4)
+        require_same(data, source(module), inputs(3), OUTPUTS, 1e-4)
 
 
 def test_the_file_tells_nothing_of_its_maker(exported: bytes) -> None:

@@ -80,7 +80,7 @@ def test_unusable(bundle: Bundle, make: Callable[[bytes], bytes]) -> None:
 def test_the_control_is_usable(bundle: Bundle) -> None:
     inputs, output = vectors(bundle.files["golden.npz"], bundle.manifest)
     assert inputs["beat"].shape == (8, 1, 64)
-    assert output.shape == (8, 3)
+    assert output["logits"].shape == (8, 3)
 
 
 def test_difference(bundle: Bundle) -> None:
@@ -88,8 +88,8 @@ def test_difference(bundle: Bundle) -> None:
     with open_engine("onnxruntime", model, "fp32") as engine:
         assert worst_difference(engine, golden, bundle.manifest) < 1e-5
     inputs, output = vectors(golden, bundle.manifest)
-    output[5, 1] += 0.25
-    shifted = npz(in_beat=inputs["beat"], out_logits=output)
+    output["logits"][5, 1] += 0.25
+    shifted = npz(in_beat=inputs["beat"], out_logits=output["logits"])
     with open_engine("onnxruntime", model, "fp32") as engine:
         assert worst_difference(engine, shifted, bundle.manifest) == pytest.approx(0.25, abs=1e-5)
 

@@ -7,7 +7,15 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from edge.errors import StartError
-from edge.validation.metrics import METRICS, Answers, each_alone, margins, prepare, value_of
+from edge.validation.metrics import (
+    METRICS,
+    OF_QUANTITIES,
+    Answers,
+    each_alone,
+    margins,
+    prepare,
+    value_of,
+)
 
 
 def drawn(n: int = 300, seed: int = 0, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +54,7 @@ def test_f1_sensitivity_and_accuracy_by_counting() -> None:
     assert value_of(prepare("accuracy", some), 300) == pytest.approx((answer == label).mean())
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", sorted(set(METRICS) - set(OF_QUANTITIES)))
 @pytest.mark.parametrize("only", [None, 1])
 def test_a_weight_is_a_repetition(name: str, only: int | None) -> None:
     """Group 0 twice and group 1 not at all is the same as the samples so repeated."""
@@ -59,7 +67,7 @@ def test_a_weight_is_a_repetition(name: str, only: int | None) -> None:
     assert weighted == pytest.approx(value_of(prepare(name, again, only), len(repeated)))
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", sorted(set(METRICS) - set(OF_QUANTITIES)))
 def test_what_is_not_kept_does_not_count(name: str) -> None:
     logits, label = drawn(200)
     kept = np.arange(200) % 3 > 0
@@ -81,3 +89,24 @@ def test_a_class_that_is_not_there_is_no_number_and_no_part_of_the_mean() -> Non
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(StartError, match="auroc"):
         prepare("auroq", each_alone(*drawn()))
+
+
+def test_skill_is_one_minus_error_over_spread() -> None:
+    """Errors of 1, 0, 1 and one unknown; deviations from the median 3 of 2, 0, 3; a quantity on its
+    own and the mean of both."""
+    target = np.float32([[1, 0], [3, 1], [6, 2], [np.nan, 3]])
+    found = np.float32([[2, 0], [3, 1], [5, 2], [9, 3]])
+    some = each_alone(found, np.zeros(4, np.int64), target)
+    assert value_of(prepare("mae_skill", some, 0), 4) == pytest.approx(1 - 2 / 5)
+    assert value_of(prepare("mae_skill", some, 1), 4) == 1.0
+    assert value_of(prepare("mae_skill", some), 4) == pytest.approx((0.6 + 1.0) / 2)
+    without_the_last_known = np.array([[1.0, 1.0, 0.0, 1.0]])
+    assert prepare("mae_skill", some, 0)(without_the_last_known)[0] == pytest.approx(1 - 1 / 2)
+
+
+def test_a_metric_of_the_other_kind_is_refused() -> None:
+    logits, label = drawn(50)
+    with pytest.raises(StartError, match="does not fit"):
+        prepare("mae_skill", each_alone(logits, label))
+    with pytest.raises(StartError, match="does not fit"):
+        prepare("auroc", each_alone(logits, label, logits))
