@@ -125,7 +125,7 @@ def _refused(what: str, texts: list[str]) -> StartError:
 def _logger(trt: Trt, said: list[tuple[bool, str]]) -> Any:
     """The one logger of this process; TensorRT ignores a second."""
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
@@ -141,7 +141,7 @@ def _logger(trt: Trt, said: list[tuple[bool, str]]) -> Any:
 def _monitor(trt: Trt, link: socket.socket) -> Any:
     """Tells the parent how far each phase is; the parent cancels by ending this process."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}

@@ -22,7 +22,7 @@ from calibration.sets import Dataset
 from edge.errors import StartError
 from edge.validation.comparison import interval
 from export.recipes import image_cnn
-from export.recipes.image_recipe import main
+from export.recipes.recipe import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,4 +153,4 @@ def _folds(group: NDArray[np.int64], label: NDArray[np.int64]) -> NDArray[np.int
 
 
 if __name__ == "__main__":
-    sys.exit(main("breast_ultrasound", "breast-ultrasound", train))
+    sys.exit(main("breast_ultrasound", "breast-ultrasound", train, image_cnn.SCALE))

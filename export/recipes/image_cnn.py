@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.spec import Scale
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEAN, DEVIATION = np.float32(127.5), np.float32(64)
+SCALE = {"image": Scale(mean=(float(MEAN),), deviation=(float(DEVIATION),))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from calibration.sets import Dataset
 from edge.errors import StartError
 from edge.validation.comparison import interval
 from export.recipes import image_cnn
-from export.recipes.image_recipe import main
+from export.recipes.recipe import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,4 +107,4 @@ def _dataset(images: NDArray[np.uint8], label: NDArray[np.int64], split: str) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main("pneumonia", "pneumonia", train))
+    sys.exit(main("pneumonia", "pneumonia", train, image_cnn.SCALE))

@@ -1,4 +1,4 @@
-"""What the image recipes do alike: their command line, and the bundle of new weights."""
+"""What the recipes do alike: their command line, and the bundle of new weights."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from calibration.sets import data_folder
 from edge.bundle.load import REFERENCE
 from edge.errors import MedgeError
 from export.cli import build_bundle
-from export.recipes.image_cnn import DEVIATION, MEAN
-from export.spec import Model, Scale
+from export.spec import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from export.spec import Scale
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE.parents[1] / "build" / "recipes"
 
 
-def main(name: str, bundle: str, train: Callable[[Path], Any]) -> int:
+def main(
+    name: str, bundle: str, train: Callable[[Path], Any], scale: dict[str, Scale] | None = None
+) -> int:
     """`train` in the data folder gives the weights, or None where the target is missed; then the
-    bundle is built from them as `<name>.toml` says. The exit code."""
+    bundle is built from them as `<name>.toml` says, `scale` taken in. The exit code."""
     parser = argparse.ArgumentParser(description=f"Train and build {bundle}.")
     parser.add_argument("--out", default=str(REFERENCE / bundle), help="folder of the bundle")
     parser.add_argument("--key", help="PEM private key; default: a new one, forgotten")
@@ -34,14 +37,14 @@ def main(name: str, bundle: str, train: Callable[[Path], Any]) -> int:
         weights = train(data_folder(data))
         if weights is None:
             return 1
-        model = _saved(name, weights)
+        model = _saved(name, weights, scale or {})
         return build_bundle(str(HERE / f"{name}.toml"), options.out, options.key, data, model=model)
     except MedgeError as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def _saved(name: str, weights: Any) -> Model:
+def _saved(name: str, weights: Any, scale: dict[str, Scale]) -> Model:
     """The weights as a checkpoint under `build`, and the model that a spec makes of it."""
     import torch
 
@@ -51,5 +54,5 @@ def _saved(name: str, weights: Any) -> Model:
     return Model(
         torch=f"export.recipes.{name}:network",
         checkpoint=str(checkpoint),
-        scale={"image": Scale(mean=(float(MEAN),), deviation=(float(DEVIATION),))},
+        scale=scale,
     )
