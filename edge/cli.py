@@ -105,6 +105,24 @@ def bench(
           state_dir=state_dir, as_json=json)  # fmt: skip
 
 
+@app.command()
+def infer(
+    bundle: str,
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="File, or - for stdin.")],
+    course: Annotated[
+        Optional[str], typer.Option(help="File that keeps a course's states between calls.")
+    ] = None,
+    signal: Annotated[Optional[str], typer.Option(help="Lead of a record; default MLII.")] = None,
+    state_dir: StateDir = STATE_DIR,
+    trusted_key: Keys = None,
+    json: Json = False,
+) -> None:
+    """What a bundle says of one input: a record, an image, a text, rows of values.
+    Example: medge infer pneumonia chest.png --json"""
+    _call("edge.infer:infer", bundle=bundle, source=source, course=course, signal=signal,
+          state_dir=state_dir, trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
+
+
 @bundle_app.command()
 def show(
     path: str, state_dir: StateDir = STATE_DIR, trusted_key: Keys = None, json: Json = False

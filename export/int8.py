@@ -105,8 +105,8 @@ def make_int8(
     seen = watch(fp32, list(quantised_inputs(read(fp32), ())), chosen)
     calibrator, limits = _calibrated(fp32, seen, judge)
     costs = _costs(fp32, limits, judge)
-    mixes = _tried(fp32, limits, judge, _candidates(costs))
-    mix = _chosen(mixes, allowed_fall)
+    mixes, fp32_ms = _tried(fp32, limits, judge, _candidates(costs))
+    mix = _chosen(mixes, allowed_fall, fp32_ms)
     plain = quantise(fp32, limits, mix.high)
     few = chosen.take(np.random.default_rng(seed).permutation(len(chosen))[:CORRECTION_SAMPLES])
     shifted = corrected(fp32, plain, few)
@@ -150,26 +150,32 @@ def _candidates(costs: Sequence[LayerCost]) -> list[tuple[str, ...]]:
 
 def _tried(
     fp32: bytes, limits: Mapping[str, float], judge: _Judge, candidates: list[tuple[str, ...]]
-) -> tuple[Mix, ...]:
-    models = {}
+) -> tuple[tuple[Mix, ...], float | None]:
+    """Every mix, and what FP32 takes at best, ms."""
+    models = {"fp32": fp32}
     for i, high in enumerate(candidates):
         int8 = quantise(fp32, limits, high)
         models[f"{i} int8"], models[f"{i} int8u"] = int8, as_uint8(int8)
     took = latencies_ms(models, judge.data.one())
-    best = [
-        min((ms for backend in took.values() for name, ms in backend.items()
-             if name.split()[0] == str(i)), default=None)
-        for i in range(len(candidates))
-    ]  # fmt: skip
-    return tuple(
-        Mix(high, *judge.of(models[f"{i} int8"]), best[i]) for i, high in enumerate(candidates)
+
+    def best(start: str) -> float | None:
+        return min((ms for backend in took.values() for name, ms in backend.items()
+                    if name.split()[0] == start), default=None)  # fmt: skip
+
+    mixes = tuple(
+        Mix(high, *judge.of(models[f"{i} int8"]), best(str(i))) for i, high in enumerate(candidates)
     )
+    return mixes, best("fp32")
 
 
-def _chosen(mixes: Sequence[Mix], allowed_fall: float) -> Mix:
+def _chosen(mixes: Sequence[Mix], allowed_fall: float, fp32_ms: float | None) -> Mix:
+    """The fastest that is accurate enough; where none is faster than FP32, size is all there is to
+    gain, and the one with the fewest layers high is taken."""
     good = [m for m in mixes if m.metric_fall <= allowed_fall and m.latency_ms is not None]
     if not good:
         return max(mixes, key=lambda m: m.sqnr_db)
     fastest = min(m.latency_ms or 0.0 for m in good)
+    if fp32_ms is not None and fastest * NEARLY_AS_FAST >= fp32_ms:
+        return min(good, key=lambda m: len(m.high))
     close = [m for m in good if (m.latency_ms or 0.0) <= fastest * NEARLY_AS_FAST]
     return max(close, key=lambda m: m.sqnr_db)

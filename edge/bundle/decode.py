@@ -126,6 +126,7 @@ def _sources(m: Manifest) -> Iterator[tuple[str, bool]]:
     yield "features must be there for inputs from features", ("features" in shapes) == bool(f)
     if f is not None:
         yield "step_s must be positive", 0 < f.step_s <= 1e6
+        yield "stale_steps must be 1 or more", 1 <= f.stale_steps <= MAX_ELEMENTS
         yield "columns must be one or more, distinct, low under high", _quantities(f.columns)
         wide = [(3, len(f.columns))] * len(shapes["features"])
         yield "an input from features must be [3, columns]", shapes["features"] == wide

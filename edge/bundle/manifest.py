@@ -95,10 +95,13 @@ class Quantity(Strict, frozen=True):
 
 class Features(Strict, frozen=True):
     """Rows of values, one every `step_s`: the engine takes, for each of `columns`, the last value
-    known (0 before the first), whether it was measured in this step, and steps since it was."""
+    known (0 before the first), whether it was measured in this step, and steps since it was. After
+    `stale_steps` without any measurement nothing is told, and of a quantity that is a column too
+    after so many without one of its own."""
 
     columns: tuple[Quantity, ...]
     step_s: float
+    stale_steps: int = 1
 
 
 class Label(Strict, frozen=True):

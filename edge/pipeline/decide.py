@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.clock import NS_PER_MS
 from edge.pipeline.items import BadSignal, NoBeat
-from edge.pipeline.postprocess import verdict
+from edge.pipeline.postprocess import finding, verdict
 from edge.pipeline.rules import Beat, RhythmRules, silence
 from edge.types import Diagnosis, Finding, Latency, Reason, Withheld
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from edge.bundle.manifest import Manifest
     from edge.clock import Clock, WallAnchor
     from edge.pipeline.items import Item
-    from edge.pipeline.postprocess import Verdict
     from edge.types import Provenance, Result, Window
 
 
@@ -85,7 +84,8 @@ class Decider:
         if judged.reason is not None:
             withheld = self._withheld(window, judged.reason, judged.detail)
             return replace(withheld, latency_ms=self._latency(window, marks))
-        return self._diagnosis(window, (_beat_finding(window, judged), *rhythm), marks)
+        found = finding(judged, window.t0_ns, window.t1_ns)
+        return self._diagnosis(window, (found, *rhythm), marks)
 
     def unanswered(self, window: Window, cause: str) -> Result:
         """The backend gave no answer for this window."""
@@ -150,14 +150,3 @@ class Decider:
             decide=(now_ns - marks.replied_ns) / NS_PER_MS,
             total=(now_ns - item.t_ns) / NS_PER_MS,
         )
-
-
-def _beat_finding(window: Window, judged: Verdict) -> Finding:
-    return Finding(
-        judged.label.name,
-        judged.label.code,
-        window.t0_ns,
-        window.t1_ns,
-        probability=judged.probability,
-        prediction_set=judged.prediction_set,
-    )

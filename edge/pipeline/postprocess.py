@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge.types import Reason
+from edge.types import Finding, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,46 @@ class Verdict:
     prediction_set: tuple[str, ...]
     reason: Reason | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one run of a model says: `findings`, or the `reason` why it says nothing."""
+
+    findings: tuple[Finding, ...]
+    reason: Reason | None = None
+    detail: str = ""
+
+
+def told(row: NDArray[np.float32], output: Output, t0_ns: int, t1_ns: int) -> Told:
+    """Judge one row of a model's output, logits of labels or quantities, over a span of evidence.
+
+    A quantity outside its possible range is not told."""
+    if output.labels:
+        judged = verdict(row, output)
+        found = (finding(judged, t0_ns, t1_ns),) if judged.reason is None else ()
+        return Told(found, judged.reason, judged.detail)
+    values = row.tolist()
+    if not all(map(math.isfinite, values)):
+        return Told((), Reason.OUT_OF_RANGE, "non-finite model output")
+    pairs = [(q, v) for q, v in zip(output.quantities, values) if q.low <= v <= q.high]
+    if not pairs:
+        return Told((), Reason.OUT_OF_RANGE, "no predicted value is possible")
+    return Told(
+        tuple(Finding(q.name, q.code, t0_ns, t1_ns, value=v, unit=q.unit) for q, v in pairs)
+    )
+
+
+def finding(judged: Verdict, t0_ns: int, t1_ns: int) -> Finding:
+    """The finding of a verdict that is not withheld."""
+    return Finding(
+        judged.label.name,
+        judged.label.code,
+        t0_ns,
+        t1_ns,
+        probability=judged.probability,
+        prediction_set=judged.prediction_set,
+    )
 
 
 def probabilities(logits: Sequence[float], temperature: float) -> list[float]:

@@ -1,0 +1,225 @@
+"""`medge infer BUNDLE INPUT`: one input of any kind by hand, through the path that serves the bed.
+
+Owns reading the input and the shape of the answer; every answer is a `Diagnosis` or a `Withheld`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.bundle.admission import admitted
+from edge.bundle.durable import write_whole
+from edge.bundle.load import load
+from edge.clock import NS_PER_S
+from edge.engines import open_engine
+from edge.errors import StartError
+from edge.pipeline.course import Course
+from edge.pipeline.decide import Ids
+from edge.pipeline.pipeline import UNMEASURED, build
+from edge.pipeline.postprocess import Told, told
+from edge.store.codec import encode_result
+from edge.types import Diagnosis, Provenance, Result, SourceLost, Withheld
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from edge.bundle.admission import Admission
+    from edge.bundle.load import Bundle
+    from edge.engines import Engine
+
+DONE = 0
+STDIN = "-"
+MAX_INPUT_BYTES = 64 << 20
+SHOWN = 20
+KINDS = {"window": "signal", "rr": "signal", "image": "image", "text": "text",
+         "features": "features"}  # fmt: skip
+
+
+def infer(
+    bundle: str, source: str, state_dir: str, trusted_keys: Sequence[str], as_json: bool,
+    course: str | None = None, signal: str | None = None,
+) -> int:  # fmt: skip
+    """Print what `bundle` says of the input at path `source` ("-": stdin); exit code 0.
+
+    `course` is a file in which the states of a course are kept from one call to the next; `signal`
+    names the lead of a record.
+    """
+    loaded = load(bundle, trusted_keys=trusted_keys)
+    kind = _kind(loaded)
+    choice = admitted(loaded, state_dir)
+    if course is not None and kind != "features":
+        raise StartError("only a course of rows is kept", "leave --course out")
+    if kind == "signal":
+        results = list(_signal(loaded, choice, source, signal))
+    elif kind == "features":
+        results = _course(loaded, choice, _read(source), course)
+    else:
+        results = [_once(loaded, choice, kind, _read(source))]
+    print(_json(loaded, results) if as_json else "\n".join(_lines(results)))
+    return DONE
+
+
+def _kind(bundle: Bundle) -> str:
+    """What the bundle takes."""
+    kinds = {KINDS.get(i.source) for i in bundle.manifest.inputs}
+    told_of = bundle.manifest.output.labels or bundle.manifest.output.quantities
+    if len(kinds) != 1 or None in kinds or not told_of:
+        raise StartError(
+            f"bundle '{bundle.name}' makes, it does not judge", "use 'medge synthesize'"
+        )
+    return str(kinds.pop())
+
+
+@contextmanager
+def _engine(bundle: Bundle, choice: Admission) -> Iterator[Engine]:
+    model = bundle.files[bundle.manifest.precisions[choice.precision].file]
+    with open_engine(choice.backend, model, choice.precision, threads=choice.threads) as engine:
+        yield engine
+
+
+def _once(bundle: Bundle, choice: Admission, kind: str, data: bytes) -> Result:
+    """An image or a text."""
+    manifest = bundle.manifest
+    (declared,) = manifest.inputs
+    with _engine(bundle, choice) as engine:
+        if kind == "image":
+            from edge.vision.still import read_still
+
+            engine.inputs[declared.name][0] = read_still(data, declared.shape)
+        engine.run()
+        row = engine.outputs[manifest.output.name][0]
+        return _Answers(bundle, choice).result(told(row, manifest.output, 0, 0), 0)
+
+
+def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) -> list[Result]:
+    """Rows of values: CSV, the first line names the columns, an empty field is not measured."""
+    features = bundle.manifest.features
+    assert features is not None
+    answers = _Answers(bundle, choice)
+    results = []
+    with _engine(bundle, choice) as engine:
+        course = Course(bundle.manifest, engine)
+        if file and Path(file).exists():
+            course.restore(Path(file).read_bytes(), bundle.digest)
+        for row in _rows(data):
+            found = course.step(row)
+            if course.impossible:
+                print(f"medge: impossible, not taken: {', '.join(course.impossible)}",
+                      file=sys.stderr)  # fmt: skip
+            results.append(answers.result(found, round(course.steps * features.step_s * NS_PER_S)))
+        if file:
+            write_whole(Path(file), course.save(bundle.digest))
+    return results
+
+
+def _rows(data: bytes) -> Iterator[dict[str, float | None]]:
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8")), strict=True)
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"line {reader.line_num} has not as many fields as the first")
+            yield {name: float(x) if x.strip() else None for name, x in row.items()}
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise StartError(
+            f"the rows cannot be read ({error})",
+            "give CSV: the columns' names, then a line a step, empty where not measured",
+        ) from None
+
+
+def _signal(bundle: Bundle, choice: Admission, source: str, signal: str | None) -> Iterator[Result]:
+    """Every beat of a WFDB record."""
+    from edge.sources.recordings import Recording, RecordingOptions
+
+    conditioned, _ = bundle.manifest.signal_part()
+    options = RecordingOptions(
+        record=source,
+        mdc=conditioned.channel.mdc,
+        rate_hz=conditioned.rate_hz,
+        **({"signal": signal} if signal else {}),
+    )
+    recording = Recording(options)
+    recording.open(0)
+    with build(
+        bundle, backend=choice.backend, precision=choice.precision, threads=choice.threads
+    ) as pipeline:
+        while (due_ns := recording.next_deadline_ns()) is not None:
+            for item in recording.poll(due_ns):
+                if isinstance(item, SourceLost):
+                    yield from pipeline.lost(item)
+                else:
+                    yield from pipeline.feed(item)
+
+
+def _read(source: str) -> bytes:
+    """The bytes at a path, or of stdin."""
+    try:
+        if source == STDIN:
+            data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                data = file.read(MAX_INPUT_BYTES + 1)
+    except OSError as error:
+        raise StartError(f"'{source}' cannot be read ({error.strerror})", "name a file") from None
+    if len(data) > MAX_INPUT_BYTES:
+        raise StartError(f"'{source}' is too large", f"give at most {MAX_INPUT_BYTES} bytes")
+    return data
+
+
+class _Answers:
+    """The envelope of every answer of one call."""
+
+    def __init__(self, bundle: Bundle, choice: Admission) -> None:
+        self._ids = Ids(os.urandom(6).hex())
+        self._provenance = Provenance(bundle.name, bundle.digest, choice.backend, choice.precision)
+
+    def result(self, found: Told, t_ns: int) -> Result:
+        envelope: dict[str, Any] = {
+            "t_ns": t_ns,
+            "id": self._ids.next(),
+            "bed": "unassigned",
+            "source": "by hand",
+            "utc": UNMEASURED.utc(t_ns),
+            "time_quality": UNMEASURED.quality,
+            "provenance": self._provenance,
+        }
+        if found.reason is None:
+            return Diagnosis(**envelope, findings=found.findings, age_ms=0.0)
+        return Withheld(**envelope, reason=found.reason, detail=found.detail, t0_ns=0, t1_ns=t_ns)
+
+
+def _json(bundle: Bundle, results: Sequence[Result]) -> str:
+    document = {
+        "bundle": bundle.name,
+        "version": bundle.manifest.version,
+        "digest": bundle.digest,
+        "results": [json.loads(encode_result(result)) for result in results],
+    }
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _lines(results: Sequence[Result]) -> Iterator[str]:
+    """The newest answers, one a line."""
+    if len(results) > SHOWN:
+        yield f"the last {SHOWN} of {len(results)} answers"
+    for result in results[-SHOWN:]:
+        at = f"{result.t_ns / NS_PER_S:.3f} s: "
+        if isinstance(result, Withheld):
+            yield f"{at}no answer, {result.reason.value} ({result.detail})"
+        else:
+            yield at + ", ".join(map(_said, result.findings))
+
+
+def _said(finding: Any) -> str:
+    if finding.value is not None:
+        return f"{finding.name} {finding.value:.4g} {finding.unit}"
+    if finding.probability is None:
+        return str(finding.name)
+    among = f" of {{{', '.join(finding.prediction_set)}}}" if finding.prediction_set else ""
+    return f"{finding.name} {finding.probability:.2f}{among}"
