@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from edge.bundle.durable import write_whole
+from edge.bundle.durable import sync, write_whole
 from edge.bundle.integrity import MANIFEST, SIGNATURE
 from edge.bundle.load import load
 from edge.bundle.seal import seal
@@ -70,20 +70,12 @@ def pack(
 def _put(fresh: Path, folder: Path) -> None:
     """`fresh` in the place of `folder`, at once: whoever looks sees one of the two, whole."""
     for path in (*fresh.iterdir(), fresh):
-        _sync(path)
+        sync(path)
     if folder.exists():
         _exchange(fresh, folder)
     else:
         fresh.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder.parent)
 
 
 def _exchange(a: Path, b: Path) -> None:
