@@ -39,16 +39,8 @@ def install(
     """
     module = engine or importable()
     order = Order(module, Path(state_dir), required=engine is not None) if module else None
-
-    def checked() -> None:
-        if engine is not None and engine not in MODULES:
-            known = ", ".join(nearest_first(engine, MODULES))
-            raise StartError(f"'{engine}' builds no plans", f"use one of: {known}")
-        if not (Path(path).exists() or (REFERENCE / path).is_dir()):
-            raise StartError(f"there is no bundle '{path}'", "name a folder or a stored zip")
-        _require_keys(trusted_keys)
-
-    return _answer(path, as_json, checked, lambda: installing.install(
+    check = partial(_require_usage, path, engine, trusted_keys)
+    return _answer(path, as_json, check, lambda: installing.install(
         path, state_dir, trusted_keys=trusted_keys, order=order, say=_say
     ))  # fmt: skip
 
@@ -80,6 +72,15 @@ def _answer(
     if done.already:
         _say(f"{done.bundle.name} {done.bundle.manifest.version} is already installed")
     return DONE
+
+
+def _require_usage(path: str, engine: str | None, trusted_keys: Sequence[str]) -> None:
+    if engine is not None and engine not in MODULES:
+        known = ", ".join(nearest_first(engine, MODULES))
+        raise StartError(f"'{engine}' builds no plans", f"use one of: {known}")
+    if not (Path(path).exists() or (REFERENCE / path).is_dir()):
+        raise StartError(f"there is no bundle '{path}'", "name a folder or a stored zip")
+    _require_keys(trusted_keys)
 
 
 def _require_keys(trusted_keys: Sequence[str]) -> None:

@@ -110,7 +110,7 @@ def holds(folder: Path, bundle: Bundle) -> bool:
 def switch(record: Record, state_dir: str | Path) -> None:
     """From here on `record.current` is what `record.name` stands for: in one step or not at all."""
     folder = version(record.name, record.current, state_dir)
-    sync(folder)
+    sync(folder.parent)
     data = msgspec.json.format(msgspec.json.encode(record)) + b"\n"
     write_whole(folder.parent / RECORD, data)
 
