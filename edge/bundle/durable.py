@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 from typing import TYPE_CHECKING
 
+from edge.errors import StartError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -44,9 +49,10 @@ def make_folder(path: Path) -> None:
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
-    """Make the folder `path` with `files`: a temporary folder, fsync, rename, fsync.
+    """Make `path` a folder with `files`, at once: a temporary folder, fsync, rename, fsync.
 
-    Nothing may be at `path` yet. What is left of an interrupted attempt is replaced.
+    Whoever looks sees what was there or the new folder, whole. What is left of an interrupted
+    attempt is replaced.
     """
     partial = path.with_name(f"{path.name}.tmp")
     remove(partial)
@@ -57,8 +63,29 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
     sync(partial)
-    partial.rename(path)
+    put_folder(partial, path)
+    remove(partial)
+
+
+def put_folder(fresh: Path, path: Path) -> None:
+    """`fresh`, which is on the disk, in the place of `path`, at once; what was there takes the
+    place of `fresh`. Raises `StartError` where the file system cannot swap."""
+    if path.exists() or path.is_symlink():
+        _exchange(fresh, path)
+    else:
+        fresh.rename(path)
     sync(path.parent)
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Swap two names in one step (renameat2, Linux)."""
+    library = ctypes.CDLL(None, use_errno=True)
+    done = library.renameat2(AT_FDCWD, bytes(a), AT_FDCWD, bytes(b), RENAME_EXCHANGE)
+    if done != 0:
+        cause = os.strerror(ctypes.get_errno())
+        raise StartError(
+            f"'{b}' cannot be replaced at once ({cause})", "remove it first, or use another folder"
+        )
 
 
 def remove(path: Path) -> None:

@@ -86,15 +86,11 @@ def _require_known_schema(data: bytes, path: Path) -> None:
 
 
 def keep(bundle: Bundle, state_dir: str | Path) -> Path:
-    """The verified bytes of `bundle` as a version, on the disk; its folder. A whole one stays; a
-    damaged one is put aside first, for nothing can be using it."""
+    """The verified bytes of `bundle` as a version, on the disk; its folder. The same one stays; a
+    damaged one, or one that another key signed, is replaced at once."""
     folder = version(bundle.name, bundle.digest, state_dir)
     make_folder(folder.parent)
     if not holds(folder, bundle):
-        if folder.exists() or folder.is_symlink():
-            aside = folder.with_name(f"{folder.name}.damaged.tmp")
-            remove(aside)
-            folder.rename(aside)
         write_folder(folder, bundle.files)
     return folder
 

@@ -18,6 +18,7 @@ import pytest
 
 from edge.bundle.install import install, rollback
 from edge.bundle.load import load
+from edge.bundle.signature import read_private_key, sign
 from edge.bundle.versions import read_record
 from edge.engines import ENGINES
 from edge.errors import StartError
@@ -82,6 +83,7 @@ class Rig:
     def __init__(self, make_bundle: Any, tmp_path: Path) -> None:
         made = [make_bundle(f"v{n}", version=str(n)) for n in (1, 2, 3)]
         self.keys = [m.public for m in made]
+        self.made = made
         self.before, self.state, self.new = tmp_path / "before", tmp_path / "state", made[2].folder
         for m in made[:2]:
             install(m.folder, self.before, trusted_keys=self.keys, engines=ONLY_ORT)
@@ -106,6 +108,18 @@ class Rig:
     def current(self) -> str:
         """The version that the name stands for, everything of it verified."""
         return load("tiny", trusted_keys=self.keys, state_dir=self.state).manifest.version
+
+    def signer(self) -> Path:
+        """The key without which the current version is refused."""
+        (key,) = [k for k in self.keys if self._loads([k])]
+        return key
+
+    def _loads(self, keys: list[Path]) -> bool:
+        try:
+            load("tiny", trusted_keys=keys, state_dir=self.state)
+        except StartError:
+            return False
+        return True
 
     def require_whole(self, old: str, new: str) -> str:
         """The current version is one of the two, and so the previous one is there too."""
@@ -148,6 +162,18 @@ def test_killed_at_any_step_of_a_rollback(rig: Rig) -> None:
         code, _ = rig.child(at, "rollback")
         assert code == -signal.SIGKILL
         rig.require_whole("1", "2")
+
+
+def test_killed_as_another_signature_replaces_that_of_the_current_version(rig: Rig) -> None:
+    """The same manifest, so the same version: its folder is swapped while it is in use."""
+    sign(rig.made[1].folder, read_private_key(rig.made[2].private))
+    rig.new = rig.made[1].folder
+    code, steps = rig.child(at=0)
+    assert code == 0 and rig.signer() == rig.keys[2]
+    assert len(steps) > 20
+    for at in range(1, len(steps) + 1):
+        code, _ = rig.child(at)
+        assert code == -signal.SIGKILL and rig.current() == "2", steps[at - 1]
 
 
 @pytest.mark.parametrize(
