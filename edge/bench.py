@@ -28,6 +28,8 @@ from edge.store.journal import open_journal
 from edge.types import Waveform, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edge.bundle.manifest import Manifest
     from edge.engines import Engine
     from edge.pipeline.pipeline import Pipeline
@@ -49,16 +51,21 @@ class Series:
     control: list[list[float]] = field(default_factory=list)
 
 
-def bench(bundles: list[str], windows: int, state_dir: str, as_json: bool) -> int:
+def bench(
+    bundles: list[str], windows: int, state_dir: str, as_json: bool,
+    trusted_keys: Sequence[str] = (),
+) -> int:  # fmt: skip
     """Measure each bundle and print a list of figures; exit code 0."""
-    rows = [measure(name, windows, Path(state_dir).expanduser()) for name in bundles]
+    rows = [measure(n, windows, Path(state_dir).expanduser(), trusted_keys) for n in bundles]
     print(msgspec.json.format(msgspec.json.encode(rows)).decode() if as_json else _lines(rows))
     return 0
 
 
-def measure(name: str, windows: int, state_dir: Path) -> dict[str, Any]:
+def measure(
+    name: str, windows: int, state_dir: Path, trusted_keys: Sequence[str] = ()
+) -> dict[str, Any]:
     """Figures of one bundle on the backend and precision that were admitted here."""
-    bundle = load(name)
+    bundle = load(name, trusted_keys=trusted_keys, state_dir=state_dir)
     choice = admitted(bundle, state_dir)
     cut = cut_windows(bundle.manifest)
     model = bundle.files[bundle.manifest.precisions[choice.precision].file]

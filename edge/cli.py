@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-bundle_app = typer.Typer(help="Look at, verify and sign bundles.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Look at, verify, sign and install bundles.", no_args_is_help=True)
 emulate_app = typer.Typer(help="Play a recording as a bedside device.", no_args_is_help=True)
 export_app = typer.Typer(help="Make bundles of trained models.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
@@ -33,7 +33,7 @@ app.add_typer(export_app, name="export")
 app.add_typer(emulate_app, name="emulate")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-StateDir = Annotated[str, typer.Option(help="Where admissions are kept.")]
+StateDir = Annotated[str, typer.Option(help="Where installed bundles and admissions are kept.")]
 Keys = Annotated[
     Optional[list[str]], typer.Option("--trusted-key", help="Public key file trusted to sign.")
 ]
@@ -98,11 +98,12 @@ def bench(
     bundles: Annotated[Optional[list[str]], typer.Argument(help="Bundles to measure.")] = None,
     windows: Annotated[int, typer.Option(help="Windows in each of the five blocks.")] = 400,
     state_dir: StateDir = STATE_DIR,
+    trusted_key: Keys = None,
     json: Json = False,
 ) -> None:
     """Measure the path against its bare engine, interleaved. Example: medge bench ecg-beat"""
     _call("edge.bench:bench", bundles=bundles or ["ecg-beat"], windows=windows,
-          state_dir=state_dir, as_json=json)  # fmt: skip
+          state_dir=state_dir, as_json=json, trusted_keys=trusted_key or [])  # fmt: skip
 
 
 @app.command()
@@ -145,6 +146,32 @@ def verify(
 def sign(path: str, key: Annotated[str, typer.Option(help="Ed25519 private key, PEM.")]) -> None:
     """Hash a bundle's files and sign them. Example: medge bundle sign my-bundle --key site.pem"""
     _call("edge.bundle.cli:sign", path=path, key=key)
+
+
+@bundle_app.command()
+def install(
+    path: str,
+    engine: Annotated[
+        Optional[str], typer.Option(help="Plans must build: tensorrt or tensorrt_rtx.")
+    ] = None,
+    state_dir: StateDir = STATE_DIR,
+    trusted_key: Keys = None,
+    json: Json = False,
+) -> None:
+    """Verify, admit and install; the old one stays till then. Example: medge bundle install b.zip
+
+    Where a TensorRT package is installed, its plans are built too."""
+    _call("edge.bundle.install_cli:install", path=path, engine=engine, state_dir=state_dir,
+          trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
+
+
+@bundle_app.command()
+def rollback(
+    name: str, state_dir: StateDir = STATE_DIR, trusted_key: Keys = None, json: Json = False
+) -> None:
+    """Back to the version before, checked again. Example: medge bundle rollback ecg-beat"""
+    _call("edge.bundle.install_cli:rollback", name=name, state_dir=state_dir,
+          trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
 
 
 @export_app.command("build")

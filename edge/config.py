@@ -32,7 +32,7 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BundleOptions(Strict, frozen=True, kw_only=True):
-    """Which bundle to run. `path`: directory, zip, or the name of a reference bundle."""
+    """Which bundle to run. `path`: directory, zip, or the name of an installed or reference one."""
 
     path: str
     trusted_keys: tuple[str, ...] = ()

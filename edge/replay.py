@@ -67,7 +67,8 @@ def recompute(recording: Path, config: Config, bundle: Bundle | None = None) -> 
     by_source = defaultdict(list)
     for record in records:
         by_source[record.source].append(record)
-    used = bundle or load(config.bundle.path, trusted_keys=config.bundle.trusted_keys)
+    named = config.bundle
+    used = bundle or load(named.path, trusted_keys=named.trusted_keys, state_dir=config.state_dir)
     results: list[Result] = []
     for part in config.sources:
         if part.kind != "monitor":

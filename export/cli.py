@@ -12,8 +12,9 @@ import msgspec
 from calibration.sets import data_folder
 from edge.bundle.durable import write_whole
 from edge.bundle.load import KEYS, REFERENCE, load
+from edge.bundle.plans import Order, build_plans
 from edge.errors import StartError
-from export import engines, report
+from export import report
 from export.build import build, ship
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ def build_bundle(
         print(f"medge: {_refusal(built)}", file=sys.stderr)
         return FAILED
     keys = KEYS if folder.resolve().parent == REFERENCE.resolve() else folder.parent / "keys"
-    plans = engines.build_plans(built, engine, Path(state_dir).expanduser(), say) if engine else {}
+    if engine:
+        order = Order(engine, Path(state_dir))
+        build_plans(built.manifest, built.models, built.files, order, say)
     key_id = ship(built, folder, keys, Path(key) if key else None)
-    for name, plan in plans.items():
-        say(f"{name}: plan {plan.key[:16]}, {plan.size} bytes, built in {plan.seconds:.2f} s")
     say(f"{folder}: signed by {key_id}, public key in {keys}")
     return DONE
 

@@ -7,9 +7,7 @@ bundle must be is `edge.bundle`'s contract, which has the last word here too.
 from __future__ import annotations
 
 import base64
-import ctypes
 import io
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +15,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from edge.bundle.durable import write_whole
+from edge.bundle.durable import put_folder, sync, write_whole
 from edge.bundle.integrity import MANIFEST, SIGNATURE
 from edge.bundle.load import load
 from edge.bundle.seal import seal
 from edge.bundle.signature import Signature, read_private_key
-from edge.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge.bundle.manifest import Manifest
-
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def pack(
@@ -61,40 +56,12 @@ def pack(
         load(fresh, trusted_keys=[trusted])
         old = _key_id(folder)
         write_whole(keys / f"{key_id}.pub", public)
-        _put(fresh, folder)
+        for written in (*fresh.iterdir(), fresh):
+            sync(written)
+        put_folder(fresh, folder)
     if old not in (None, key_id):
         (keys / f"{old}.pub").unlink(missing_ok=True)
     return key_id
-
-
-def _put(fresh: Path, folder: Path) -> None:
-    """`fresh` in the place of `folder`, at once: whoever looks sees one of the two, whole."""
-    for path in (*fresh.iterdir(), fresh):
-        _sync(path)
-    if folder.exists():
-        _exchange(fresh, folder)
-    else:
-        fresh.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _exchange(a: Path, b: Path) -> None:
-    """Swap two folders in one step (renameat2, Linux)."""
-    library = ctypes.CDLL(None, use_errno=True)
-    done = library.renameat2(AT_FDCWD, bytes(a), AT_FDCWD, bytes(b), RENAME_EXCHANGE)
-    if done != 0:
-        cause = os.strerror(ctypes.get_errno())
-        raise StartError(
-            f"'{b}' cannot be replaced at once ({cause})", "remove it first, or use another folder"
-        )
 
 
 def _key_id(folder: Path) -> str | None:

@@ -28,22 +28,22 @@ def show(path: str, state_dir: str, trusted_keys: Sequence[str], as_json: bool) 
 
     Whole but untrusted bundles are shown too, and said to be so; exit code 0.
     """
-    bundle, signature = _inspect(path, trusted_keys)
+    bundle, signature = _inspect(path, state_dir, trusted_keys)
     admission = stored(bundle, state_dir)
     document = _document(bundle, signature, admission)
-    print(_json(document) if as_json else _text({**document, "admission": _chosen(admission)}))
+    print(to_json(document) if as_json else to_text({**document, "admission": _chosen(admission)}))
     return DONE
 
 
 def verify(path: str, state_dir: str, trusted_keys: Sequence[str], as_json: bool) -> int:
     """Signature, hashes, and a new admission on golden vectors; exit code 0 when one passes, 1."""
     try:
-        bundle = load(path, trusted_keys=trusted_keys)
+        bundle = load(path, trusted_keys=trusted_keys, state_dir=state_dir)
         admission = admit(bundle, state_dir)
     except StartError as error:
         print(f"medge: {error}", file=sys.stderr)
         if as_json:
-            print(_json({"ok": False, "bundle": path, "cause": error.cause, "fix": error.fix}))
+            print(to_json({"ok": False, "bundle": path, "cause": error.cause, "fix": error.fix}))
         return FAILED
     document = {
         "ok": True,
@@ -54,7 +54,7 @@ def verify(path: str, state_dir: str, trusted_keys: Sequence[str], as_json: bool
         "precision": admission.precision,
         "trials": msgspec.to_builtins(admission.trials),
     }
-    print(_json(document) if as_json else _text({**document, "trials": _lines(admission)}))
+    print(to_json(document) if as_json else to_text({**document, "trials": trial_lines(admission)}))
     return DONE
 
 
@@ -64,13 +64,17 @@ def sign(path: str, key: str) -> int:
     return DONE
 
 
-def _inspect(path: str, trusted_keys: Sequence[str]) -> tuple[Bundle, dict[str, str]]:
+def _inspect(
+    path: str, state_dir: str, trusted_keys: Sequence[str]
+) -> tuple[Bundle, dict[str, str]]:
     """The bundle and the state of its signature."""
     try:
-        bundle = load(path, trusted_keys=trusted_keys)
+        bundle = load(path, trusted_keys=trusted_keys, state_dir=state_dir)
         return bundle, {"state": "trusted", "signed_by": bundle.signed_by}
     except StartError as error:
-        bundle = load(path, allow_unsigned=True)  # refuses again what is not whole
+        bundle = load(
+            path, allow_unsigned=True, state_dir=state_dir
+        )  # refuses again what is not whole
         return bundle, {"state": "not trusted", "cause": error.cause, "fix": error.fix}
 
 
@@ -94,16 +98,17 @@ def _document(
     }
 
 
-def _json(document: dict[str, Any]) -> str:
+def to_json(document: dict[str, Any]) -> str:
+    """One indented JSON document."""
     return msgspec.json.format(msgspec.json.encode(document)).decode()
 
 
-def _text(tree: dict[str, Any], indent: str = "") -> str:
+def to_text(tree: dict[str, Any], indent: str = "") -> str:
     """A tree as indented lines: dicts nest, lists of plain values stay on one line."""
     lines = []
     for name, value in tree.items():
         if isinstance(value, dict) and value:
-            lines += [f"{indent}{name}:", _text(value, indent + "  ")]
+            lines += [f"{indent}{name}:", to_text(value, indent + "  ")]
         else:
             lines.append(f"{indent}{name}: {_value(value)}")
     return "\n".join(lines)
@@ -124,11 +129,12 @@ def _chosen(admission: Admission | None) -> dict[str, Any]:
         "backend": admission.backend,
         "precision": admission.precision,
         "environment": admission.environment,
-        "trials": _lines(admission),
+        "trials": trial_lines(admission),
     }
 
 
-def _lines(admission: Admission) -> dict[str, str]:
+def trial_lines(admission: Admission) -> dict[str, str]:
+    """Each candidate and its verdict, for people."""
     return {f"{t.backend} {t.precision}": _verdict(t) for t in admission.trials}
 
 

@@ -43,7 +43,8 @@ def read_files(path: Path) -> dict[str, bytes]:
         return files
     except FileNotFoundError:
         raise StartError(
-            f"there is no bundle '{path}'", "name a folder, a stored zip, or a reference bundle"
+            f"there is no bundle '{path}'",
+            "name a folder, a stored zip, or an installed or reference bundle",
         ) from None
     except (ValueError, OSError) as error:
         raise _refused(path, str(error)) from None

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from edge.bundle.decode import decode
 from edge.bundle.integrity import MANIFEST, read_files, require_hashes
 from edge.bundle.signature import read_public_key, verify
+from edge.bundle.versions import read_record, version
+from edge.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,27 +45,72 @@ class Bundle:
         return replace(self, manifest=manifest)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a bundle lies, which keys vouch for it besides the operator's, and where it must be a
+    certain one, its name and digest."""
+
+    folder: Path
+    keys: tuple[Path, ...] = ()
+    name: str = ""
+    digest: str = ""
+
+
 def load(
-    path: str | Path, *, trusted_keys: Sequence[str | Path] = (), allow_unsigned: bool = False
+    path: str | Path,
+    *,
+    trusted_keys: Sequence[str | Path] = (),
+    allow_unsigned: bool = False,
+    state_dir: str | Path | None = None,
 ) -> Bundle:
-    """The bundle at `path`, or the reference bundle of that name. Raises `StartError`.
+    """The bundle at `path`; or by a bare name the one installed in `state_dir`, else the reference
+    bundle. Raises `StartError`.
 
     Reference keys vouch for reference bundles only; others need one of `trusted_keys` (files).
     `allow_unsigned` asks for no signature at all: for development, never beside a patient.
     """
-    folder, is_reference = _find(path)
-    files = read_files(folder)
-    own = sorted(KEYS.glob("*.pub")) if is_reference else []
-    trusted = [read_public_key(Path(key)) for key in (*own, *trusted_keys)]
-    signed_by = "" if allow_unsigned else verify(files, trusted, folder)
-    manifest = decode(files[MANIFEST], folder)
-    require_hashes(files, manifest.files, folder)
+    return _load(_find(path, state_dir), trusted_keys, allow_unsigned)
+
+
+def load_version(
+    name: str, digest: str, state_dir: str | Path, *, trusted_keys: Sequence[str | Path] = ()
+) -> Bundle:
+    """One installed version of `name`. Raises `StartError` for anything but the one of `digest`."""
+    return _load(_installed(name, digest, state_dir), trusted_keys)
+
+
+def _load(place: Place, trusted_keys: Sequence[str | Path], allow_unsigned: bool = False) -> Bundle:
+    files = read_files(place.folder)
+    trusted = [read_public_key(Path(key)) for key in (*place.keys, *trusted_keys)]
+    signed_by = "" if allow_unsigned else verify(files, trusted, place.folder)
+    manifest = decode(files[MANIFEST], place.folder)
+    require_hashes(files, manifest.files, place.folder)
     digest = hashlib.sha256(files[MANIFEST]).hexdigest()
-    return Bundle(folder, manifest, digest, files, signed_by)
+    if (place.name or manifest.name, place.digest or digest) != (manifest.name, digest):
+        raise StartError(
+            f"bundle '{place.folder}' is not the '{place.name}' that was installed there",
+            "install it again",
+        )
+    return Bundle(place.folder, manifest, digest, files, signed_by)
 
 
-def _find(path: str | Path) -> tuple[Path, bool]:
-    reference = REFERENCE / path
-    if str(path) == Path(path).name and not Path(path).exists() and reference.is_dir():
-        return reference, True
-    return Path(path), False
+def _find(path: str | Path, state_dir: str | Path | None) -> Place:
+    name = str(path)
+    if name != Path(path).name or Path(path).exists():
+        return Place(Path(path))
+    record = read_record(name, state_dir) if state_dir is not None else None
+    if state_dir is not None and record is not None:
+        return _installed(name, record.current, state_dir)
+    if (REFERENCE / name).is_dir():
+        return Place(REFERENCE / name, _reference_keys())
+    return Place(Path(path))
+
+
+def _installed(name: str, digest: str, state_dir: str | Path) -> Place:
+    """Under a reference bundle's name the reference keys vouch too: it may be an installed one."""
+    keys = _reference_keys() if (REFERENCE / name).is_dir() else ()
+    return Place(version(name, digest, state_dir), keys, name, digest)
+
+
+def _reference_keys() -> tuple[Path, ...]:
+    return tuple(sorted(KEYS.glob("*.pub")))

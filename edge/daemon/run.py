@@ -97,7 +97,7 @@ def check(config: str) -> int:
     """Configuration, bundle, admission and ports, as `run` would use them; exit code 0."""
     clock = MonotonicClock()
     settings = configuration.load(config)
-    bundle = load(settings.bundle.path, trusted_keys=settings.bundle.trusted_keys)
+    bundle = _bundle(settings)
     chosen = admitted(bundle, settings.state_dir, _engines(settings))
     print(f"bundle {bundle.name} {bundle.digest[:12]} on {chosen.backend} {chosen.precision}")
     for part in settings.sources:
@@ -122,7 +122,7 @@ def assembled(
     `record` names a new file for the bytes of every port. `sinks` see results at once. Raises
     `StartError` or `LinkError` when it cannot start.
     """
-    bundle = load(settings.bundle.path, trusted_keys=settings.bundle.trusted_keys)
+    bundle = _bundle(settings)
     chosen = admitted(bundle, settings.state_dir, _engines(settings))
     with ExitStack() as stack:
         engine = EngineLink(
@@ -139,6 +139,11 @@ def assembled(
         gc.collect()
         gc.freeze()
         yield Daemon(core, tuple(sources), engine, writer, bundle, chosen)
+
+
+def _bundle(settings: Config) -> Bundle:
+    options = settings.bundle
+    return load(options.path, trusted_keys=options.trusted_keys, state_dir=settings.state_dir)
 
 
 def _load(settings: Config, bundle: Bundle, chosen: Admission) -> Load:

@@ -50,9 +50,11 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The plan is in the shared file: its size, the module's version, warnings of the builder."""
+    """The plan is in the shared file, the timing cache after it: their sizes, the module's version,
+    warnings of the builder."""
 
     size: int
+    timing_size: int
     version: str
     warnings: tuple[str, ...]
 
@@ -66,9 +68,11 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A plan and how it came to be."""
+    """A plan and how it came to be. `timing` is what the builder measured, for the next build;
+    empty where the module keeps none."""
 
     plan: bytes
+    timing: bytes
     module: str
     version: str
     seconds: float
@@ -79,9 +83,12 @@ def build_plan(
     model: bytes,
     request: Request,
     on_progress: Callable[[str, float, float | None], bool] | None = None,
+    timing: bytes = b"",
 ) -> Built:
     """The plan of ONNX bytes `model`.
 
+    `timing` is an earlier build's, of this module and machine: it saves measuring again. Native
+    libraries read it, so it must come from an authenticated place (`edge.engines.plan_cache`).
     `on_progress(phase, share, eta_s)` is told how far each phase is and when it may end; it returns
     False to cancel. Raises `StartError` for a model that is refused or crashes the builder, a
     missing package, a cancelled build, and one that takes longer than `limit_s`.
@@ -94,7 +101,7 @@ def build_plan(
     began = time.monotonic()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, os.fdopen(os.memfd_create("medge-plan"), "w+b") as shared:
-        shared.write(msgspec.msgpack.encode((request, model)))
+        shared.write(msgspec.msgpack.encode((request, model, timing)))
         shared.flush()
         process = spawn(CHILD, theirs.fileno(), shared.fileno(), stderr=subprocess.DEVNULL)
         theirs.close()
@@ -105,10 +112,12 @@ def build_plan(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         shared.seek(0)
-        plan = shared.read()
-    if len(plan) != done.size:
+        data = shared.read()
+    if len(data) != done.size + done.timing_size:
         raise StartError("the builder's process left a broken plan", "build it again")
-    return Built(plan, request.module, done.version, time.monotonic() - began, done.warnings)
+    plan, measured = data[: done.size], data[done.size :]
+    seconds = time.monotonic() - began
+    return Built(plan, measured, request.module, done.version, seconds, done.warnings)
 
 
 def _follow(

@@ -30,19 +30,22 @@ def main() -> None:
     link = socket.socket(fileno=int(sys.argv[1]))
     with os.fdopen(int(sys.argv[2]), "r+b") as shared:
         shared.seek(0)
-        request, model = msgspec.msgpack.decode(shared.read(), type=tuple[Request, bytes])
+        request, model, timing = msgspec.msgpack.decode(
+            shared.read(), type=tuple[Request, bytes, bytes]
+        )
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_DIE, encoding="ascii")
         try:
             trt = _import(request.module)
             said: list[tuple[bool, str]] = []
-            plan = build(trt, model, request, link, said)
+            plan, measured = build(trt, model, request, link, said, timing)
             shared.seek(0)
             shared.truncate()
-            shared.write(plan)
+            shared.write(plan + measured)
             shared.flush()
             warnings = tuple(text[:500] for is_error, text in said if not is_error)[:16]
-            answer: Done | Refused = Done(len(plan), trt.__version__, warnings)
+            sizes = len(plan), len(measured)
+            answer: Done | Refused = Done(*sizes, trt.__version__, warnings)
         except StartError as error:
             answer = Refused(error.cause, error.fix)
     link.send(msgspec.json.encode(answer))
@@ -61,9 +64,10 @@ def _import(name: str) -> Trt:
 
 
 def build(
-    trt: Trt, model: bytes, request: Request, link: socket.socket, said: list[tuple[bool, str]]
-) -> bytes:
-    """The serialised plan. Raises `StartError`; `said` collects (is an error, text)."""
+    trt: Trt, model: bytes, request: Request, link: socket.socket, said: list[tuple[bool, str]],
+    timing: bytes = b"",
+) -> tuple[bytes, bytes]:  # fmt: skip
+    """(serialised plan, timing cache). Raises `StartError`; `said` collects (is an error, text)."""
     logger = _logger(trt, said)
     builder = trt.Builder(logger)
     network = builder.create_network(_flags(trt))  # kept: a parser on a dropped one crashes
@@ -75,6 +79,7 @@ def build(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_mb << 20)
     _add_profile(builder, network, config, request)
     config.progress_monitor = _monitor(trt, link)
+    cache = _use_timing(config, timing, said)  # kept: the builder reads it until it is done
     plan = builder.build_serialized_network(network, config)
     errors = [text for is_error, text in said if is_error]
     if plan is None or errors:
@@ -82,7 +87,23 @@ def build(
     wrong = [text for _, text in said if any(sign in text.lower() for sign in WRONG_ENGINE)]
     if wrong:
         raise _refused("the engine would be wrong", wrong)
-    return bytes(plan)
+    return bytes(plan), bytes(cache.serialize()) if cache is not None else b""
+
+
+def _use_timing(config: Any, timing: bytes, said: list[tuple[bool, str]]) -> Any:
+    """The timing cache in `config`, warm where `timing` still fits; None where there is no such
+    thing. That an old one does not fit is no fault of the model: nothing said of it counts."""
+    if not hasattr(config, "create_timing_cache"):
+        return None
+    before = len(said)
+    try:
+        for content in (timing, b""):
+            cache = config.create_timing_cache(content)
+            if cache is not None and config.set_timing_cache(cache, False):
+                return cache
+        return None
+    finally:
+        del said[before:]
 
 
 def _flags(trt: Trt) -> int:

@@ -114,7 +114,7 @@ def open_pipeline(
     from edge.bundle.admission import admitted
     from edge.bundle.load import load
 
-    loaded = load(bundle, trusted_keys=trusted_keys)
+    loaded = load(bundle, trusted_keys=trusted_keys, state_dir=state_dir)
     choice = admitted(loaded, state_dir)
     return build(
         loaded, backend=choice.backend, precision=choice.precision, threads=choice.threads, bed=bed

@@ -104,7 +104,7 @@ class Made:
 def make_bundle(tmp_path: Path) -> Callable[..., Made]:
     """Write and sign a bundle; `model_bytes` may differ from the one that made the golden."""
 
-    def make(name: str = "tiny", model_bytes: bytes | None = None, **changes: Any) -> Made:
+    def make(name: str = "tiny", /, model_bytes: bytes | None = None, **changes: Any) -> Made:
         from edge.bundle.cli import sign
         from edge.engines import open_engine
 
