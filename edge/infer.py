@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.bundle.admission import admitted
 from edge.bundle.durable import write_whole
+from edge.bundle.integrity import VOCAB
 from edge.bundle.load import load
 from edge.clock import NS_PER_S
 from edge.engines import open_engine
@@ -30,8 +31,12 @@ from edge.types import Diagnosis, Provenance, Result, SourceLost, Withheld
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edge.bundle.admission import Admission
     from edge.bundle.load import Bundle
+    from edge.bundle.manifest import Input
     from edge.engines import Engine
 
 DONE = 0
@@ -51,7 +56,7 @@ def infer(
     `course` is a file in which the states of a course are kept from one call to the next; `signal`
     names the lead of a record.
     """
-    loaded = load(bundle, trusted_keys=trusted_keys)
+    loaded = load(bundle, trusted_keys=trusted_keys, state_dir=state_dir)
     kind = _kind(loaded)
     choice = admitted(loaded, state_dir)
     if course is not None and kind != "features":
@@ -89,13 +94,29 @@ def _once(bundle: Bundle, choice: Admission, kind: str, data: bytes) -> Result:
     manifest = bundle.manifest
     (declared,) = manifest.inputs
     with _engine(bundle, choice) as engine:
-        if kind == "image":
-            from edge.vision.still import read_still
-
-            engine.inputs[declared.name][0] = read_still(data, declared.shape)
+        tensor = _image(data, declared) if kind == "image" else _text(bundle, data, declared)
+        if isinstance(tensor, Told):
+            return _Answers(bundle, choice).result(tensor, 0)
+        engine.inputs[declared.name][0] = tensor
         engine.run()
         row = engine.outputs[manifest.output.name][0]
         return _Answers(bundle, choice).result(told(row, manifest.output, 0, 0), 0)
+
+
+def _image(data: bytes, declared: Input) -> NDArray[np.float32]:
+    from edge.vision.still import read_still
+
+    return read_still(data, declared.shape)
+
+
+def _text(bundle: Bundle, data: bytes, declared: Input) -> NDArray[np.float32] | Told:
+    from edge.text.encode import encode
+    from edge.text.vocab import read_vocabulary
+
+    assert bundle.manifest.text is not None
+    numbers = read_vocabulary(bundle.files[VOCAB]).numbers()
+    found = encode(data, bundle.manifest.text, numbers, declared.shape[0])
+    return found.ids if found.reason is None else Told((), found.reason, found.detail)
 
 
 def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) -> list[Result]:

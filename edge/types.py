@@ -30,6 +30,7 @@ class Reason(str, Enum):
     UNCLASSIFIABLE = "unclassifiable"
     LOW_CONFIDENCE = "low_confidence"
     OUT_OF_DISTRIBUTION = "out_of_distribution"
+    INVALID_INPUT = "invalid_input"
     BACKEND_LOST = "backend_lost"
 
 

@@ -1,0 +1,1 @@
+"""Texts to token numbers, and token numbers to texts."""
