@@ -7,7 +7,7 @@ beside the bundle in any case. Interrupted at any time, the old bundle stays who
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -44,6 +44,14 @@ LEAST_TOLERANCE = 1e-3
 TOLERANCE_FACTOR = 2.0
 """A backend may stray from the golden FP32 answers by so many times what ONNX Runtime does at that
 precision: kernels round differently, wrong ones stray much further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a recipe has just made: the model, and the bundle's other files by name."""
+
+    model: Model
+    files: dict[Any, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +103,14 @@ class Steps:
             self._step = ""
 
 
-def build(path: Path, data: Path, say: Callable[[str], None], model: Model | None = None) -> Built:
-    """Everything but packing. `model` stands in for the spec's own, for a recipe that has just
-    trained one. Raises `StartError` where model, data and spec do not fit."""
+def build(
+    path: Path, data: Path, say: Callable[[str], None], trained: Trained | None = None
+) -> Built:
+    """Everything but packing. `trained` stands in for what the spec names, for a recipe that has
+    just made it. Raises `StartError` where model, data and spec do not fit."""
     spec, manifest = read_spec(path)
-    spec = msgspec.structs.replace(spec, model=model or spec.model)
+    if trained is not None:
+        spec = msgspec.structs.replace(spec, model=trained.model, files=trained.files)
     step = Steps(say)
     step("reading the data")
     sets = _read_sets(spec, manifest, path.parent, data)
@@ -135,8 +146,8 @@ def build(path: Path, data: Path, say: Callable[[str], None], model: Model | Non
     files |= {"golden.npz": golden, "reference.npz": statistics}
     if found:
         files["calibration.json"] = encode(found.record)
-    if spec.card:
-        files["card.md"] = _card(path.parent / spec.card)
+    named = {"card.md": spec.card} if spec.card else {}
+    files |= {name: _read(path.parent / file) for name, file in (named | dict(spec.files)).items()}
     return Built(spec, manifest, models, verdicts, found, took, coverage, files, step.seconds)
 
 
@@ -324,8 +335,10 @@ def _with_precisions(
     return msgspec.structs.replace(manifest, precisions=precisions)
 
 
-def _card(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StartError(f"card '{path}' cannot be read ({error.strerror})", "write it") from None
+        raise StartError(
+            f"'{path}' cannot be read ({error.strerror})", "write it, or correct the spec"
+        ) from None

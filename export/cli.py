@@ -18,15 +18,14 @@ from export import report
 from export.build import build, ship
 
 if TYPE_CHECKING:
-    from export.build import Built
-    from export.spec import Model
+    from export.build import Built, Trained
 
 DONE, FAILED = 0, 1
 
 
 def build_bundle(
     spec: str, out: str, key: str | None, data: str | None, as_json: bool = False,
-    model: Model | None = None, engine: str | None = None, state_dir: str = "",
+    trained: Trained | None = None, engine: str | None = None, state_dir: str = "",
 ) -> int:  # fmt: skip
     """Build `spec` into the folder `out`; exit code 0, or 1 where the gate refused.
 
@@ -36,7 +35,7 @@ def build_bundle(
     folder = Path(out)
     sys.path.insert(0, str(Path(spec).resolve().parent))  # a user's modules lie beside the spec
     say = partial(print, file=sys.stderr)
-    built = build(Path(spec), data_folder(data), say, model)
+    built = build(Path(spec), data_folder(data), say, trained)
     folder.parent.mkdir(parents=True, exist_ok=True)
     document, said = msgspec.json.encode(report.document(built)), report.text(built)
     for suffix, content in (("json", msgspec.json.format(document)), ("txt", said.encode()),

@@ -17,7 +17,7 @@ from edge.registry import load
 from export.graph import read, write
 from export.passes import clean
 from export.passes.scale_input import scale_input
-from export.to_onnx import joined, require_same, to_onnx
+from export.to_onnx import is_whole, joined, require_same, to_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,10 +77,12 @@ def _scaled(x: NDArray[np.float32], model: Model, name: str) -> NDArray[np.float
 
 
 def _random(real: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Within the range of real ones, and whole where they are."""
     rng = np.random.default_rng(0)
+    drawn = {n: rng.uniform(x.min(), x.max(), (RANDOM_ROWS, *x.shape[1:])) for n, x in real.items()}
     return {
-        name: rng.uniform(x.min(), x.max(), (RANDOM_ROWS, *x.shape[1:])).astype(np.float32)
-        for name, x in real.items()
+        name: (np.rint(x) if is_whole(real[name]) else x).astype(np.float32)
+        for name, x in drawn.items()
     }
 
 

@@ -67,7 +67,7 @@ class Gate(Strict, frozen=True):
 
 
 class Spec(Strict, frozen=True):
-    """One build."""
+    """One build. `files` are other files of the bundle, by name there, and where they lie."""
 
     schema: int
     model: Model
@@ -78,6 +78,7 @@ class Spec(Strict, frozen=True):
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
     coverage: float = 0.95
     card: str | None = None
+    files: dict[Literal["vocab.json", "texts.json"], str] = msgspec.field(default_factory=dict)
 
 
 def read_spec(path: Path) -> tuple[Spec, Manifest]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from calibration.sets import data_folder
 from edge.bundle.load import REFERENCE
 from edge.errors import MedgeError
+from export.build import Trained
 from export.cli import build_bundle
 from export.spec import Model
 
@@ -24,10 +25,13 @@ WEIGHTS = HERE.parents[1] / "build" / "recipes"
 
 
 def main(
-    name: str, bundle: str, train: Callable[[Path], Any], scale: dict[str, Scale] | None = None
-) -> int:
+    name: str, bundle: str, train: Callable[[Path], Any],
+    scale: dict[str, Scale] | None = None,
+    files: Callable[[Path], dict[str, bytes]] = lambda _: {},
+) -> int:  # fmt: skip
     """`train` in the data folder gives the weights, or None where the target is missed; then the
-    bundle is built from them as `<name>.toml` says, `scale` taken in. The exit code."""
+    bundle is built from them as `<name>.toml` says, `scale` taken in
+    and with the `files` that go with them. The exit code."""
     parser = argparse.ArgumentParser(description=f"Train and build {bundle}.")
     parser.add_argument("--out", default=str(REFERENCE / bundle), help="folder of the bundle")
     parser.add_argument("--key", help="PEM private key; default: a new one, forgotten")
@@ -37,11 +41,23 @@ def main(
         weights = train(data_folder(data))
         if weights is None:
             return 1
-        model = _saved(name, weights, scale or {})
-        return build_bundle(str(HERE / f"{name}.toml"), options.out, options.key, data, model=model)
+        trained = Trained(
+            _saved(name, weights, scale or {}), _written(name, files(data_folder(data)))
+        )
+        spec = str(HERE / f"{name}.toml")
+        return build_bundle(spec, options.out, options.key, data, trained=trained)
     except MedgeError as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def _written(name: str, files: dict[str, bytes]) -> dict[str, str]:
+    """The files under `build`, and where they are."""
+    folder = WEIGHTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return {file: str(folder / file) for file in files}
 
 
 def _saved(name: str, weights: Any, scale: dict[str, Scale]) -> Model:
