@@ -25,6 +25,10 @@ recipes: .venv-recipes/.done
 	.venv-recipes/bin/python -m export.recipes.ecg_beat
 	.venv-recipes/bin/python -m export.recipes.pneumonia
 	.venv-recipes/bin/python -m export.recipes.breast_ultrasound
+	.venv-recipes/bin/python -m export.recipes.icu_mortality
+	.venv-recipes/bin/python -m export.recipes.icu_vitals
+	.venv-recipes/bin/python -m export.recipes.symptom_text
+	.venv-recipes/bin/python -m export.recipes.blood_brain_barrier
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error no Python 3.10 to 3.13 with venv was found; install one or set PYTHON))

@@ -2,8 +2,8 @@
 
 The scaffold is after Bemis and Murcko 1996: ring systems and what links them, all else cut off; a
 molecule without a ring is its own. Graphs are compared by Weisfeiler-Lehman hashes of elements,
-aromaticity and bond signs, not by a full canonical form: two molecules that it cannot tell apart are
-taken for one.
+aromaticity and bond signs, not by a full canonical form: two molecules that it cannot tell apart
+are taken for one.
 """
 
 from __future__ import annotations
