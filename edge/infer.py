@@ -43,7 +43,7 @@ DONE = 0
 STDIN = "-"
 MAX_INPUT_BYTES = 64 << 20
 SHOWN = 20
-KINDS = {"window": "signal", "rr": "signal", "image": "image", "text": "text",
+KINDS = {"window": "signal", "rr": "signal", "image": "image", "text": "text", "token": "text",
          "features": "features"}  # fmt: skip
 
 
@@ -74,11 +74,8 @@ def infer(
 def _kind(bundle: Bundle) -> str:
     """What the bundle takes."""
     kinds = {KINDS.get(i.source) for i in bundle.manifest.inputs}
-    told_of = bundle.manifest.output.labels or bundle.manifest.output.quantities
-    if len(kinds) != 1 or None in kinds or not told_of:
-        raise StartError(
-            f"bundle '{bundle.name}' makes, it does not judge", "use 'medge synthesize'"
-        )
+    if len(kinds) != 1 or None in kinds or bundle.manifest.output.image:
+        raise StartError(f"bundle '{bundle.name}' judges nothing", "choose a bundle that does")
     return str(kinds.pop())
 
 
@@ -92,8 +89,12 @@ def _engine(bundle: Bundle, choice: Admission) -> Iterator[Engine]:
 def _once(bundle: Bundle, choice: Admission, kind: str, data: bytes) -> Result:
     """An image or a text."""
     manifest = bundle.manifest
-    (declared,) = manifest.inputs
     with _engine(bundle, choice) as engine:
+        if manifest.output.tokens:
+            from edge.text.advise import Advisor
+
+            return _Answers(bundle, choice).result(Advisor(bundle, engine).advise(data), 0)
+        (declared,) = manifest.inputs
         tensor = _image(data, declared) if kind == "image" else _text(bundle, data, declared)
         if isinstance(tensor, Told):
             return _Answers(bundle, choice).result(tensor, 0)
@@ -238,6 +239,8 @@ def _lines(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _said(finding: Any) -> str:
+    if finding.text is not None:
+        return f"\n  {finding.text} [{finding.code}]"
     if finding.value is not None:
         return f"{finding.name} {finding.value:.4g} {finding.unit}"
     if finding.probability is None:

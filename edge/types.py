@@ -115,6 +115,7 @@ class Finding:
 
     `probability` is calibrated; None where a rule, not a model, found it. `prediction_set` is the
     conformal set of labels (empty where none was fitted). `value`/`unit`: UCUM, for measured ones.
+    `text` is shown for it word for word: advice, whose `code` names the approved text.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Finding:
     prediction_set: tuple[str, ...] = ()
     value: float | None = None
     unit: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

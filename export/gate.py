@@ -56,7 +56,7 @@ def judge(
         raise StartError(
             f"{precision} gives answers that are not finite", f"leave {precision} out of precisions"
         )
-    names = manifest.output.names or tuple(map(str, range(manifest.output.tokens)))
+    names = manifest.output.names
     positive = names.index(gate.positive) if gate.positive else None
     expected = data.expected()
     rows = compare(

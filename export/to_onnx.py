@@ -103,7 +103,7 @@ def _moved(x: NDArray[np.float32], i: int) -> NDArray[np.float32]:
     """Every other value of `x` moved by a share of the spread, so that no offset cancels it; whole
     numbers, which may be a vocabulary's, in reverse order."""
     if is_whole(x):
-        return np.ascontiguousarray(x[..., ::-1])
+        return np.array(x[..., ::-1], order="C")
     step = np.float32(CONTROL_STEP * (i + 1) * (float(x.std()) or 1.0))
     sign = np.where(np.arange(x.size).reshape(x.shape) % 2, step, np.float32(0))
     return np.asarray(x + sign, np.float32)

@@ -55,11 +55,12 @@ class Input(Strict, frozen=True):
     """One engine input. `shape` excludes the batch axis; `source` says what feeds it: the window of
     the signal, its intervals; an `image` `[channels, h, w]` of raw levels 0..255; a `text` as token
     numbers `[length]`; `features` `[3, columns]` (see `Features`); `noise` `[n]`, standard normal;
-    the number of a `label`, one-hot `[labels]`."""
+    the number of a `label`, one-hot `[labels]`; the `token` `[1]` before the one that is asked for.
+    """
 
     name: str
     shape: tuple[int, ...]
-    source: Literal["window", "rr", "image", "text", "features", "noise", "label"]
+    source: Literal["window", "rr", "image", "text", "token", "features", "noise", "label"]
     preprocess: tuple[Step, ...] = ()
 
 
@@ -77,7 +78,7 @@ class Text(Strict, frozen=True):
     tokens, or a larger share of unknown ones than `max_unknown`, is withheld as out of
     distribution."""
 
-    tokenizer: Literal["words", "smiles"]
+    tokenizer: Literal["words", "smiles", "listed"]
     least_known: int = 1
     max_unknown: float = 1.0
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TOKENIZERS = {
     "words": "edge.text.words:words",
     "smiles": "edge.text.smiles:tokens",
+    "listed": "edge.text.words:listed",
 }
 MAX_BYTES = 64 << 10
 """Far more than anybody says of his complaints, little enough to be read at once."""

@@ -69,7 +69,8 @@ def compare(
 ) -> tuple[Comparison, ...]:  # fmt: skip
     """The primary metric (of class `positive`, else the mean over classes), then every class, then
     every value of every subgroup. Logits `[n, k]`; `label`, `group` and subgroups `[n]`. With a
-    `target` `[n, k]` the logits are quantities, and each takes the place of a class."""
+    `target` `[n, k]` the logits are quantities, and each takes the place of a class. Without
+    `labels`, as of the tokens of a vocabulary, classes are not judged one by one."""
     where = np.unique(group, return_inverse=True)[1].reshape(-1)
     draws = _draws(where)
 
@@ -78,14 +79,14 @@ def compare(
             prepare(metric, Answers(x, label, where, kept, target), only) for x in (reference, new)
         ]
         values = np.stack([_over(one_of, draws, len(label)) for one_of in pair])
-        judged = _enough(only, kept, label, where, target)
+        judged = _enough(_made_of(only, kept, label, target, bool(labels)), where)
         return _compared(name, values, kept, len(np.unique(where[kept])), margin, judged)
 
     everyone = np.ones(len(label), bool)
     rows = [one("overall", positive, everyone)]
     parts = Answers(reference, label, where, everyone, target).parts()
     kind = "class" if target is None else "quantity"
-    rows += [one(f"{kind} {labels[c]}", c, everyone) for c in parts]
+    rows += [one(f"{kind} {labels[c]}", c, everyone) for c in parts if labels]
     for name, values in subgroups.items():
         rows += [one(f"{name} {v}", positive, values == v) for v in np.unique(values)]
     return tuple(rows)
@@ -120,18 +121,25 @@ def _over(metric: Metric, draws: NDArray[np.float64], samples: int) -> NDArray[n
     return np.concatenate([metric(draws[i : i + size]) for i in range(0, len(draws), size)])
 
 
-def _enough(
+def _enough(masks: Sequence[NDArray[np.bool_]], where: NDArray[np.int64]) -> bool:
+    """Whether there is enough of everything that the metric is made of."""
+    return bool(masks) and all(m.sum() >= FEWEST and len(np.unique(where[m])) >= 2 for m in masks)
+
+
+def _made_of(
     only: int | None, kept: NDArray[np.bool_], label: NDArray[np.int64],
-    where: NDArray[np.int64], target: NDArray[np.float32] | None,
-) -> bool:  # fmt: skip
-    """Whether there is enough of the class, and of others, or of the quantity to judge."""
+    target: NDArray[np.float32] | None, by_class: bool,
+) -> list[NDArray[np.bool_]]:  # fmt: skip
+    """The samples of each part that a metric over `kept` needs: every class (the one and some
+    other), the known values of a quantity, or all samples."""
     if target is not None:
-        known = np.isfinite(target if only is None else target[:, [only]]).any(1) & kept
-        return bool(known.sum() >= FEWEST and len(np.unique(where[known])) >= 2)
-    judged = [only] if only is not None else list(np.unique(label[kept]))
-    mine = [kept & (label == c) for c in judged]
-    enough = all(m.sum() >= FEWEST and len(np.unique(where[m])) >= 2 for m in mine)
-    return bool(mine) and enough and len(np.unique(label[kept])) >= 2
+        return [kept & np.isfinite(target if only is None else target[:, [only]]).any(1)]
+    if not by_class:
+        return [kept]
+    classes = np.unique(label[kept])
+    if len(classes) < 2:
+        return []
+    return [kept & (label == c) for c in (classes if only is None else [only])]
 
 
 def _compared(

@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     from export.spec import Scale
 
 HERE = Path(__file__).resolve().parent
-WEIGHTS = HERE.parents[1] / "build" / "recipes"
+BUILD = HERE.parents[1] / "build"
+WEIGHTS = BUILD / "recipes"
 
 
 def main(
     name: str, bundle: str, train: Callable[[Path], Any],
     scale: dict[str, Scale] | None = None,
-    files: Callable[[Path], dict[str, bytes]] = lambda _: {},
+    files: Callable[[Path], dict[str, bytes]] = lambda _: {}, out: str | None = None,
 ) -> int:  # fmt: skip
     """`train` in the data folder gives the weights, or None where the target is missed; then the
     bundle is built from them as `<name>.toml` says, `scale` taken in
-    and with the `files` that go with them. The exit code."""
+    and with the `files` that go with them; into `out` unless said otherwise, by default among the
+    reference bundles. The exit code."""
     parser = argparse.ArgumentParser(description=f"Train and build {bundle}.")
-    parser.add_argument("--out", default=str(REFERENCE / bundle), help="folder of the bundle")
+    parser.add_argument(
+        "--out", default=out or str(REFERENCE / bundle), help="folder of the bundle"
+    )
     parser.add_argument("--key", help="PEM private key; default: a new one, forgotten")
     options = parser.parse_args()
     data = os.environ.get("MEDGE_DATA")

@@ -1,0 +1,102 @@
+"""Greedy decoding, step by step through a model that carries its cache as states.
+
+With a tree only approved sequences can come out. Owns the loop and the confidence in it; which
+texts are approved is `edge.text.approved`'s. Ties go to the lowest token: the same input gives the
+same output everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge.errors import StartError
+from edge.pipeline.carried import Carried
+from edge.text.vocab import PADDING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from edge.bundle.manifest import Manifest
+    from edge.engines import Engine
+    from edge.text.approved import Advice, Node
+
+END = PADDING
+"""Begins and ends a sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One token, its probability before anything was forbidden, and the advice it ends, if any."""
+
+    token: int
+    probability: float
+    advice: Advice | None = None
+
+
+class Decoder:
+    """One sequence at a time on an engine that others may use too."""
+
+    def __init__(self, manifest: Manifest, engine: Engine) -> None:
+        by_source = {i.source: i.name for i in manifest.inputs}
+        if not manifest.output.tokens or not {"text", "token"} <= by_source.keys():
+            raise StartError(f"bundle '{manifest.name}' writes no texts", "choose one that does")
+        self._engine = engine
+        self._prompt, self._token = by_source["text"], by_source["token"]
+        self._output = manifest.output.name
+        self._carried = Carried(manifest.states)
+        self.capacity = capacity(manifest)
+
+    def run(self, prompt: NDArray[np.float32], tree: Node | None) -> Iterator[Step]:
+        """Tokens as they come, `prompt` `[length]` being what they answer to. Ends with the
+        sequence, or, without a tree, when the cache is full; an end of probability NaN says that
+        the model's output was not finite."""
+        self._carried.reset()
+        token, node = END, tree
+        for _ in range(self.capacity):
+            logits = self._step(prompt, token)
+            if not np.isfinite(logits).all():
+                yield Step(END, math.nan)
+                return
+            token, probability = _choice(logits, node)
+            node = node.follow[token] if node is not None else None
+            ended = node is not None and not node.follow
+            yield Step(token, probability, node.advice if ended and node is not None else None)
+            if ended or token == END:
+                return
+
+    def _step(self, prompt: NDArray[np.float32], token: int) -> NDArray[np.float32]:
+        engine = self._engine
+        engine.inputs[self._prompt][0] = prompt
+        engine.inputs[self._token][0] = token
+        self._carried.before(engine)
+        engine.run()
+        self._carried.after(engine)
+        found: NDArray[np.float32] = engine.outputs[self._output][0]
+        return found
+
+
+def capacity(manifest: Manifest) -> int:
+    """Steps that fit into the carried cache: the shortest second axis of a state with three."""
+    lengths = [s.shape[1] for s in manifest.states if len(s.shape) == 3]
+    if not lengths:
+        raise StartError(
+            f"bundle '{manifest.name}' carries no cache", "carry one state [layers, steps, width]"
+        )
+    return min(lengths)
+
+
+def _choice(logits: NDArray[np.float32], node: Node | None) -> tuple[int, float]:
+    """The likeliest token that may follow, and its probability among all."""
+    if node is None:
+        token = int(logits.argmax())
+    else:
+        allowed = sorted(node.follow)
+        token = allowed[int(logits[allowed].argmax())]
+    weights = np.exp(logits.astype(np.float64) - float(logits.max()))
+    return token, float(weights[token] / weights.sum())
