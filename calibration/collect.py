@@ -68,8 +68,8 @@ def _walk(
 
 
 def answers(model: bytes, output: str, data: Dataset) -> NDArray[np.float32]:
-    """The model's `output` `[m, ...]` by ONNX Runtime, one row for each that `data` expects: every
-    sample's, or every step's where it has a target for each."""
+    """The model's `output` `[m, values]` by ONNX Runtime, one row for each that `data` expects:
+    every sample's, or every step's where it has a target for each."""
     every = data.target is not None
     rows: list[NDArray[np.float32]] = []
     walk: list[NDArray[np.float32]] = []
@@ -79,7 +79,8 @@ def answers(model: bytes, output: str, data: Dataset) -> NDArray[np.float32]:
             one = np.stack(walk, 1).reshape(-1, *walk[0].shape[1:]) if every else walk[-1]
             rows.append(one)
             walk.clear()
-    return np.asarray(np.concatenate(rows)[data.expected().rows])
+    found = np.concatenate(rows)
+    return np.asarray(found.reshape(len(found), -1)[data.expected().rows])
 
 
 def open_session(model: bytes) -> Any:

@@ -124,6 +124,23 @@ def infer(
           state_dir=state_dir, trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
 
 
+@app.command()
+def synthesize(
+    bundle: str,
+    out: Annotated[str, typer.Option(help="The .npz to write.")],
+    count: Annotated[int, typer.Option(help="How many images.")] = 256,
+    seed: Annotated[int, typer.Option(help="What they are drawn from.")] = 0,
+    label: Annotated[Optional[str], typer.Option(help="Only of this label.")] = None,
+    state_dir: StateDir = STATE_DIR,
+    trusted_key: Keys = None,
+    json: Json = False,
+) -> None:
+    """Images that belong to nobody, to calibrate with.
+    Example: medge synthesize xray-gan --out images.npz"""
+    _call("edge.synthesize:synthesize", bundle=bundle, out=out, count=count, seed=seed, label=label,
+          state_dir=state_dir, trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
+
+
 @bundle_app.command()
 def show(
     path: str, state_dir: StateDir = STATE_DIR, trusted_key: Keys = None, json: Json = False

@@ -117,6 +117,8 @@ def build(
     step("exporting FP32")
     real = stratified(sets.calibration, 64, spec.seed)
     models = {"fp32": fp32(spec.model, path.parent, manifest, real)}
+    if manifest.output.image:
+        sets, real = _with_images(sets, real, models["fp32"], manifest.output.name)
     found = None
     if "fp16" in spec.precisions:
         step("making FP16")
@@ -149,6 +151,15 @@ def build(
     named = {"card.md": spec.card} if spec.card else {}
     files |= {name: _read(path.parent / file) for name, file in (named | dict(spec.files)).items()}
     return Built(spec, manifest, models, verdicts, found, took, coverage, files, step.seconds)
+
+
+def _with_images(sets: Sets, real: Dataset, fp32: bytes, output: str) -> tuple[Sets, Dataset]:
+    """A generator has no truth but FP32: its images are what others are held against."""
+    calibration, gate, real = (
+        replace(data, target=answers(fp32, output, data))
+        for data in (sets.calibration, sets.gate, real)
+    )
+    return Sets(calibration, gate, sets.held_back), real
 
 
 def ship(built: Built, out: Path, keys: Path, key: Path | None) -> str:

@@ -145,6 +145,11 @@ def _output(m: Manifest) -> Iterator[tuple[str, bool]]:
         "quantities must be distinct, low under high",
         not o.quantities or _quantities(o.quantities),
     )
+    hot = [i.shape for i in m.inputs if i.source == "label"]
+    fits = [(len(o.image_labels),)] * len(hot) == hot and bool(o.image_labels) == bool(hot)
+    yield "image_labels must be as many as an input from a label takes", fits
+    noise = any(i.source == "noise" for i in m.inputs)
+    yield "an image must be made from noise, and nothing else", noise == bool(o.image)
     yield "tokens must be 2 or more", o.tokens == 0 or 2 <= o.tokens <= MAX_ELEMENTS
 
 

@@ -119,7 +119,8 @@ class Output(Strict, frozen=True):
 
     `labels`: logits `[batch, labels]`, turned into calibrated probabilities by `temperature`.
     `quantities`: predicted values `[batch, quantities]` in their units. `tokens`: logits over so
-    many tokens of `vocab.json`. `image`: levels 0..255 `[batch, channels, h, w]`.
+    many tokens of `vocab.json`. `image`: levels 0..255 `[batch, channels, h, w]`, made for one of
+    `image_labels` where an input takes a label.
 
     A top probability under `min_probability` is withheld as low confidence. `conformal_quantile`
     in 0..1 makes the prediction set: labels whose probability is at least 1 - quantile. An energy
@@ -131,6 +132,7 @@ class Output(Strict, frozen=True):
     quantities: tuple[Quantity, ...] = ()
     tokens: int = 0
     image: tuple[int, ...] = ()
+    image_labels: tuple[str, ...] = ()
     temperature: float = 1.0
     min_probability: float = 0.0
     conformal_quantile: float | None = None

@@ -26,11 +26,16 @@ METRICS = {
     "sensitivity": "edge.validation.metrics:sensitivity",
     "accuracy": "edge.validation.metrics:accuracy",
     "mae_skill": "edge.validation.metrics:mae_skill",
+    "image_agreement": "edge.validation.metrics:image_agreement",
 }
 Rows = Any  # NDArray[np.float64]: `[r]`, or weights `[r, g]`
 Metric = Callable[[Rows], Rows]
 SPECIFICITY = 0.9
-OF_QUANTITIES = ("mae_skill",)
+OF_QUANTITIES = ("mae_skill", "image_agreement")
+WHOLE = ("accuracy", "image_agreement")
+"""Metrics of everything at once, where others are means over classes or quantities."""
+
+LEVELS = 255.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,8 @@ def prepare(name: str, answers: Answers, only: int | None = None) -> Metric:
         )
     if only is not None:
         return of_class(answers, only)  # type: ignore[no-any-return]
-    if name == "accuracy":
-        return accuracy(answers, None)
+    if name in WHOLE:
+        return of_class(answers, None)  # type: ignore[no-any-return]
     classes = [of_class(answers, c) for c in answers.parts()]
 
     def mean(weights: Rows) -> Rows:
@@ -168,6 +173,16 @@ def mae_skill(answers: Answers, q: int) -> Metric:
     error = answers.sums(np.where(known, np.abs(found - truth), 0.0))
     spread = answers.sums(np.where(known, np.abs(truth - middle), 0.0))
     return lambda w: 1 - _ratio(error(w), spread(w))
+
+
+def image_agreement(answers: Answers, only: int | None) -> Metric:
+    """1 - mean absolute difference from the `target` images over 255, levels `[n, pixels]`: what a
+    generator is judged by, held against the FP32 images of the same noise."""
+    if answers.target is None or only is not None:
+        raise StartError("image_agreement is of whole images", "name no positive label")
+    away = np.abs(answers.logits.astype(np.float64) - answers.target).mean(1) / LEVELS
+    error, everyone = answers.sums(away), answers.sums(np.ones(len(away)))
+    return lambda w: 1 - _ratio(error(w), everyone(w))
 
 
 def _sorted_masses(answers: Answers, c: int) -> tuple[Metric, Metric]:
