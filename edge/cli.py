@@ -214,6 +214,12 @@ def export_inspect(path: str, json: Json = False) -> None:
     _call("export.cli:inspect", path=path, as_json=json)
 
 
+@export_app.command("table")
+def export_table() -> None:
+    """What the reference bundles proved, as Markdown. Example: medge export table"""
+    _call("export.table:table")
+
+
 @emulate_app.command()
 def cyton(
     link: Annotated[str, typer.Option(help="Where to put the serial port's link.")],

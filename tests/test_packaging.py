@@ -26,6 +26,8 @@ RUN_BY = {
     "medge emulate": "tests/edge/demo/test_demo.py",
     "medge demo": "tests/edge/demo/test_demo.py",
     "medge bench": "tests/benchmarks/test_path.py",
+    "medge infer": "tests/export/test_readme_families.py",
+    "medge synthesize": "tests/export/test_readme_families.py",
     "medge export": "tests/export/test_readme_export.py",
     "medge bundle": "tests/edge/bundle/test_bundle_cli.py",
 }

@@ -24,7 +24,7 @@ class Plan:
     """Shape and training; images are `[28, 28]`."""
 
     noise: int = 64
-    channels: int = 64
+    channels: int = 40
     updates: int = 1400
     batch: int = 64
     generator_rate: float = 2e-4

@@ -40,7 +40,7 @@ MIXED = 40
 PLAN = Plan(tokens=960, steps=96)
 PARTS = {"train": 0.6, "judged": 0.4}
 CALIBRATED_STEPS, JUDGED_STEPS = 24, 8
-"""How far stays of calibration are walked; diseases' names, which are judged, are shorter."""
+"""How far sequences are walked; the diseases' names, which are judged, are shorter."""
 
 CITATION = "Disease symptom prediction (symptom_advice), licence unstated"
 SOURCE = "symptom_Description.csv and symptom_precaution.csv, taken as approved for this example"
