@@ -1,14 +1,16 @@
 """From symptoms to approved advice, or why there is none.
 
 Advice is decision support: it is never more than the approved texts that it cites, and is withheld
-where the model is not sure of the disease.
+where the model is not sure of the disease. Nothing of it is told before that is known.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from edge.bundle.integrity import TEXTS, VOCAB
+from edge.errors import StartError
 from edge.pipeline.postprocess import Told
 from edge.text.approved import read_approved, tree_of
 from edge.text.decode import Decoder, capacity
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from edge.engines import Engine
     from edge.text.approved import Advice
     from edge.text.decode import Step
+    from edge.text.encode import Encoded
 
 MARK = "decision support, for a clinician to judge: "
 
@@ -33,39 +36,60 @@ class Advisor:
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         manifest = bundle.manifest
-        self._manifest = manifest
+        if TEXTS not in bundle.files:
+            raise StartError(f"bundle '{bundle.name}' has no {TEXTS}", "pack approved texts too")
+        self._decoder = Decoder(manifest, engine)
+        self._output, self._text = manifest.output, manifest.text
         self._numbers = read_vocabulary(bundle.files[VOCAB]).numbers()
         self._approved = read_approved(bundle.files[TEXTS])
-        self._tree = tree_of(self._approved, self._numbers, capacity(manifest))
-        self._decoder = Decoder(manifest, engine)
+        said = {word: n for word, n in self._numbers.items() if n < manifest.output.tokens}
+        self._tree = tree_of(self._approved, said, capacity(manifest))
         (self._prompt,) = (i for i in manifest.inputs if i.source == "text")
 
     def stream(self, raw: bytes) -> Iterator[Step]:
-        """Tokens of the advice for symptoms in UTF-8, as they are decided; none where they must not
-        be read."""
-        assert self._manifest.text is not None
-        found = encode(raw, self._manifest.text, self._numbers, self._prompt.shape[0])
-        if found.reason is None:
-            yield from self._decoder.run(found.ids, self._tree)
+        """Tokens of the advice for symptoms in UTF-8, as they are decided; those of the disease
+        come once it is sure. None where `advise` withholds it; an end of probability NaN takes back
+        what came before."""
+        found = self._encoded(raw)
+        if found.reason is not None:
+            return
+        steps = self._decoder.run(found.ids, self._tree)
+        held, advice, sure = self._named(steps)
+        if advice is not None and sure >= self._output.min_probability:
+            yield from held
+            yield from steps
 
     def advise(self, raw: bytes) -> Told:
         """The disease and each approved text as findings, or the reason why not."""
-        assert self._manifest.text is not None
-        found = encode(raw, self._manifest.text, self._numbers, self._prompt.shape[0])
+        found = self._encoded(raw)
         if found.reason is not None:
             return Told((), found.reason, found.detail)
-        steps = list(self._decoder.run(found.ids, self._tree))
-        advice = steps[-1].advice
-        if advice is None:  # every path of the tree ends in one
+        steps = self._decoder.run(found.ids, self._tree)
+        held, advice, sure = self._named(steps)
+        if advice is None or [*held, *steps][-1].advice is None:
             return Told((), Reason.OUT_OF_RANGE, "non-finite model output")
-        sure = 1.0
-        for step in steps[: len(words(advice.disease))]:
-            sure *= step.probability
-        if sure < self._manifest.output.min_probability:
-            minimum = self._manifest.output.min_probability
-            detail = f"{advice.disease} {sure:.2f} < {minimum:.2f}"
+        if sure < self._output.min_probability:
+            detail = f"{advice.disease} {sure:.2f} < {self._output.min_probability:.2f}"
             return Told((), Reason.LOW_CONFIDENCE, detail)
         return Told((Finding(advice.disease, advice.code, 0, 0, sure), *self._cited(advice)))
+
+    def _encoded(self, raw: bytes) -> Encoded:
+        assert self._text is not None
+        return encode(raw, self._text, self._numbers, self._prompt.shape[0])
+
+    def _named(self, steps: Iterator[Step]) -> tuple[list[Step], Advice | None, float]:
+        """The steps up to where the disease is said and no other advice can come, that advice, and
+        the probability of the disease's words; no advice where the model gives no numbers."""
+        held: list[Step] = []
+        node = self._tree
+        for step in steps:
+            held.append(step)
+            if step.token not in node.follow:
+                break
+            node = node.follow[step.token]
+            if node.only is not None and len(held) >= (count := len(words(node.only.disease))):
+                return held, node.only, math.prod(s.probability for s in held[:count])
+        return held, None, math.nan
 
     def _cited(self, advice: Advice) -> Iterator[Finding]:
         """The texts, word for word, each with its id for a code."""

@@ -62,19 +62,21 @@ def read_approved(data: bytes) -> Approved:
 
 
 class Node:
-    """A place in the tree: the tokens that may follow, and the advice that ends here."""
+    """A place in the tree: the tokens that may follow, the advice that ends here, and the `only`
+    one that can still come."""
 
-    __slots__ = ("advice", "follow")
+    __slots__ = ("advice", "follow", "only")
 
     def __init__(self) -> None:
         self.follow: dict[int, Node] = {}
         self.advice: Advice | None = None
+        self.only: Advice | None = None
 
 
 def tree_of(approved: Approved, numbers: Mapping[str, int], capacity: int) -> Node:
-    """Every advice as a path of token numbers. Raises `StartError` for a word that is not in the
-    vocabulary, for two pieces of advice that say the same, and for one that is longer than
-    `capacity` steps."""
+    """Every advice as a path of token numbers, which ends where nothing may follow. Raises
+    `StartError` for a word that has no number, for a piece of advice that says what another one
+    says or begins with, and for one that is longer than `capacity` steps."""
     root = Node()
     for advice in approved.advice:
         sequence = approved.sequence(advice)
@@ -84,11 +86,26 @@ def tree_of(approved: Approved, numbers: Mapping[str, int], capacity: int) -> No
         for word in sequence:
             if word not in numbers:
                 raise _wrong(f"'{word}' is not in the vocabulary")
-            node = node.follow.setdefault(numbers[word], Node())
+            node = _follow(node, numbers[word], advice)
         if node.advice is not None:
             raise _wrong(f"'{advice.disease}' says what '{node.advice.disease}' says")
+        if node.only is not advice:
+            raise _wrong(f"'{advice.disease}' ends where another advice goes on")
         node.advice = advice
     return root
+
+
+def _follow(node: Node, number: int, advice: Advice) -> Node:
+    """The place after `number`, on the way to `advice`."""
+    if node.advice is not None:
+        raise _wrong(f"'{advice.disease}' goes on where '{node.advice.disease}' ends")
+    there = node.follow.get(number)
+    if there is None:
+        there = node.follow[number] = Node()
+        there.only = advice
+    else:
+        there.only = None
+    return there
 
 
 def _wrong(why: str) -> StartError:

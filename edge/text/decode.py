@@ -40,7 +40,8 @@ class Step:
 
 
 class Decoder:
-    """One sequence at a time on an engine that others may use too."""
+    """Sequences on an engine that others may use too, each with states of its own: many may be
+    under way at once, as every step writes all that it needs."""
 
     def __init__(self, manifest: Manifest, engine: Engine) -> None:
         by_source = {i.source: i.name for i in manifest.inputs}
@@ -49,17 +50,17 @@ class Decoder:
         self._engine = engine
         self._prompt, self._token = by_source["text"], by_source["token"]
         self._output = manifest.output.name
-        self._carried = Carried(manifest.states)
+        self._states = manifest.states
         self.capacity = capacity(manifest)
 
     def run(self, prompt: NDArray[np.float32], tree: Node | None) -> Iterator[Step]:
         """Tokens as they come, `prompt` `[length]` being what they answer to. Ends with the
         sequence, or, without a tree, when the cache is full; an end of probability NaN says that
         the model's output was not finite."""
-        self._carried.reset()
+        carried = Carried(self._states)
         token, node = END, tree
         for _ in range(self.capacity):
-            logits = self._step(prompt, token)
+            logits = self._step(prompt, token, carried)
             if not np.isfinite(logits).all():
                 yield Step(END, math.nan)
                 return
@@ -70,13 +71,15 @@ class Decoder:
             if ended or token == END:
                 return
 
-    def _step(self, prompt: NDArray[np.float32], token: int) -> NDArray[np.float32]:
+    def _step(
+        self, prompt: NDArray[np.float32], token: int, carried: Carried
+    ) -> NDArray[np.float32]:
         engine = self._engine
         engine.inputs[self._prompt][0] = prompt
         engine.inputs[self._token][0] = token
-        self._carried.before(engine)
+        carried.before(engine)
         engine.run()
-        self._carried.after(engine)
+        carried.after(engine)
         found: NDArray[np.float32] = engine.outputs[self._output][0]
         return found
 

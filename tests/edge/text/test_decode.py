@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge.bundle.manifest import Input, Manifest, Output, State, Text
 from edge.errors import StartError
+from edge.pipeline.carried import Carried
 from edge.text.approved import Approved, read_approved, tree_of
 from edge.text.decode import END, Decoder, Step
 from edge.text.vocab import FIRST
@@ -150,6 +151,54 @@ def test_texts_that_the_model_cannot_say_are_refused() -> None:
     twice = [*TEXTS["advice"], {"disease": "migraine", "texts": ["c"]}]  # type: ignore[misc]
     with pytest.raises(StartError, match="says what 'Migraine' says"):
         tree_of(approved(advice=twice), NUMBERS, CAPACITY)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_advice_that_another_begins_with_is_refused(order: int) -> None:
+    """It could never come out: decoding goes on while something may follow."""
+    both = [{"disease": "Migraine", "texts": ["c"]}, {"disease": "Migraine", "texts": ["c", "b"]}]
+    with pytest.raises(StartError, match=r"goes on where|ends where"):
+        tree_of(approved(advice=both[::order]), NUMBERS, CAPACITY)
+
+
+def test_the_only_advice_that_can_still_come() -> None:
+    root = tree_of(approved(), NUMBERS, CAPACITY)
+    common = root.follow[NUMBERS["common"]]
+    assert root.only is None and common.only is None
+    for word, disease in (("cold", "Common cold"), ("flu", "Common flu")):
+        only = common.follow[NUMBERS[word]].only
+        assert only is not None and only.disease == disease
+    assert root.follow[NUMBERS["migraine"]].only == approved().advice[2]
+
+
+class Remembers(Says):
+    """Logits that depend on every token and prompt so far, which the states alone remember."""
+
+    def run(self) -> None:
+        told = self.inputs["keys"] * 31 + self.inputs["token"][0, 0] + self.inputs["terms"][0, 0]
+        self.outputs["keys_next"][...] = told % 997
+        seed = int(self.outputs["keys_next"][0, 0, 0, 0])
+        self.outputs["logits"][0] = np.random.default_rng(seed).normal(0, 3, TOKENS)
+
+
+def turns(decoder: Decoder, prompts: list[np.ndarray]) -> list[list[Step]]:
+    """What comes to each prompt when all are answered in turns."""
+    under_way, told = [decoder.run(p, None) for p in prompts], [[] for _ in prompts]
+    for _ in range(CAPACITY):
+        for steps, so_far in zip(under_way, told):
+            so_far.extend([step for step in [next(steps, None)] if step])
+    return told
+
+
+def test_sequences_in_turns_are_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(manifest(), Remembers(0))
+    prompts = [np.full(4, i, np.float32) for i in (1, 2)]
+    alone = [list(decoder.run(p, None)) for p in prompts]
+    assert alone[0] != alone[1]
+    assert turns(decoder, prompts) == alone
+    shared = Carried(manifest().states)
+    monkeypatch.setattr("edge.text.decode.Carried", lambda states: shared)
+    assert turns(decoder, prompts) != alone  # control: states that are mixed show
 
 
 def test_listed_terms() -> None:
