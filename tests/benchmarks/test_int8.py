@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,8 @@ from export.precision.uint8 import as_uint8  # noqa: E402
 pytestmark = pytest.mark.benchmark
 ROOT = Path(__file__).parents[2]
 ATTEMPTS = 3
+RECIPES = ["ecg_beat", "pneumonia", "breast_ultrasound", "icu_mortality", "icu_vitals",
+           "symptom_text", "blood_brain_barrier", "xray_gan"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -180,14 +184,19 @@ def test_calibration_memory_is_constant(budgets: dict[str, Any], report: Any) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ecg_beat", "pneumonia", "breast_ultrasound"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_builds_in_time(
     name: str, tmp_path: Path, budgets: dict[str, Any], report: Any, medge_data: Path
 ) -> None:
-    """`medge export build` of every recipe's spec, all precisions, from the released FP32 model."""
+    """`medge export build` of every recipe's spec, all precisions and TensorRT-RTX plans, from
+    the released FP32 model."""
     spec, out = ROOT / "export" / "recipes" / f"{name}.toml", tmp_path / name
     command = [sys.executable, "-m", "edge.cli", "export", "build", str(spec), "--out", str(out)]
-    subprocess.run([*command, "--json"], check=True, capture_output=True, cwd=ROOT)
+    if importlib.util.find_spec("tensorrt_rtx"):
+        command += ["--engine", "tensorrt_rtx", "--state-dir", str(tmp_path)]
+    done = subprocess.run([*command, "--json"], check=True, capture_output=True, cwd=ROOT)
+    plans = re.findall(rb"^(fp32|fp16|int8): plan", done.stderr, re.MULTILINE)
+    assert len(plans) == (3 if "--engine" in command else 0)
     found = json.loads((tmp_path / f"{name}.report.json").read_text())
     report(seconds=round(sum(found["seconds"].values()), 1), bytes=found["bytes"])
     assert found["passes"] and set(found["bytes"]) == {"fp32", "fp16", "int8", "int8u"}
