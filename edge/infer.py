@@ -129,7 +129,7 @@ def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) ->
     with _engine(bundle, choice) as engine:
         course = Course(bundle.manifest, engine)
         if file and Path(file).exists():
-            course.restore(Path(file).read_bytes(), bundle.digest)
+            course.restore(_read(file), bundle.digest)
         for row in _rows(data):
             found = course.step(row)
             if course.impossible:
@@ -137,8 +137,17 @@ def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) ->
                       file=sys.stderr)  # fmt: skip
             results.append(answers.result(found, round(course.steps * features.step_s * NS_PER_S)))
         if file:
-            write_whole(Path(file), course.save(bundle.digest))
+            _keep(Path(file), course.save(bundle.digest))
     return results
+
+
+def _keep(path: Path, data: bytes) -> None:
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise StartError(
+            f"the course cannot be kept in '{path}' ({error.strerror})", "name another file"
+        ) from None
 
 
 def _rows(data: bytes) -> Iterator[dict[str, float | None]]:

@@ -132,6 +132,16 @@ def test_a_kept_course_goes_on(ask: Any, tmp_path: Path) -> None:
         ask("icu-mortality", ROWS.encode(), course=kept)
 
 
+def test_a_course_that_cannot_be_kept_is_one_error(ask: Any, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="cannot be read"):
+        ask("icu-vitals", ROWS.encode(), course=str(tmp_path))
+    with pytest.raises(StartError, match="cannot be kept"):
+        ask("icu-vitals", ROWS.encode(), course=str(tmp_path / "none" / "bed.course"))
+    (tmp_path / "torn").write_bytes(b"torn")
+    with pytest.raises(StartError, match="saved state is refused"):
+        ask("icu-vitals", ROWS.encode(), course=str(tmp_path / "torn"))
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
