@@ -29,6 +29,7 @@ recipes: .venv-recipes/.done
 	.venv-recipes/bin/python -m export.recipes.icu_vitals
 	.venv-recipes/bin/python -m export.recipes.symptom_text
 	.venv-recipes/bin/python -m export.recipes.blood_brain_barrier
+	.venv-recipes/bin/python -m export.recipes.symptom_advice
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(if $(PYTHON),,$(error no Python 3.10 to 3.13 with venv was found; install one or set PYTHON))
