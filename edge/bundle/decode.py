@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edge.bundle.integrity import GOLDEN, MANIFEST, NAMES, SIGNATURE, VOCAB
+from edge.bundle.integrity import GOLDEN, MANIFEST, NAMES, SIGNATURE, TEXTS, VOCAB
 from edge.bundle.manifest import SCHEMA, Manifest
 from edge.errors import StartError
 
@@ -119,6 +119,8 @@ def _sources(m: Manifest) -> Iterator[tuple[str, bool]]:
     yield "text must be there for inputs from a text, and only then", ("text" in shapes) == bool(t)
     words = bool(t) or m.output.tokens > 0
     yield f"{VOCAB} must be there with text or tokens, and only then", words == (VOCAB in m.files)
+    approved = m.output.tokens <= 0 or TEXTS in m.files
+    yield f"{TEXTS} must be there with tokens: a model may not write its own", approved
     if t is not None:
         yield "least_known must be 1 or more", 1 <= t.least_known <= MAX_ELEMENTS
         yield "max_unknown must lie in 0..1", 0 <= t.max_unknown <= 1

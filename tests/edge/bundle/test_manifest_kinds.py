@@ -36,6 +36,7 @@ WRONG = [
     ("symptom-text", "inputs.0.shape", [8, 8], "one axis"),
     ("symptom-text", "inputs.0.source", "image", "text must be there"),
     ("symptom-text", "files.vocab.json", None, "vocab.json must be there"),
+    ("symptom-text", "output", {"name": "logits", "tokens": 9}, "texts.json must be there"),
     ("xray-gan", "inputs.1.shape", [3], "image_labels"),
     ("xray-gan", "output.image_labels", [], "image_labels"),
     ("xray-gan", "inputs.0.source", "image", "from noise"),
