@@ -61,11 +61,11 @@ class Observer:
         flat = values.reshape(-1)
         for start in range(0, flat.size, CHUNK):
             at = np.abs(flat[start : start + CHUNK]) * np.float32(BINS / self._top)
-            at = np.minimum(at.astype(np.int64), BINS - 1)
-            self._counts += np.bincount(at, minlength=BINS)
+            self._counts += np.bincount(at.astype(np.int64), minlength=BINS)
 
     def _grow(self, amax: float) -> None:
-        while self._top < amax:
+        """Until every value lies below the top: one upon it would be in a bin of its own later."""
+        while self._top <= amax:
             half = self._counts.reshape(-1, 2).sum(1)
             self._counts = np.concatenate((half, np.zeros(BINS // 2, np.int64)))
             self._top *= 2

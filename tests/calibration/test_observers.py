@@ -24,8 +24,12 @@ def seen(*batches: np.ndarray) -> Histogram:
     return observer.histogram()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=60), st.data())
+VALUES = st.floats(-1e4, 1e4, width=32) | st.sampled_from([2.0**i for i in range(-5, 6)])
+"""Powers of two lie upon the edges of ranges."""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VALUES, min_size=2, max_size=60), st.data())
 def test_the_cut_into_batches_does_not_matter(values: list[float], data: st.DataObject) -> None:
     x = np.array(values, np.float32)
     at = data.draw(st.integers(1, len(x) - 1))
