@@ -17,6 +17,7 @@ from edge.errors import StartError
 from edge.infer import infer
 from edge.vision.still import MAX_BYTES, read_still
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 ROWS = """HR,SysABP,DiasABP,MAP,RespRate,Temp,Age,Gender,GCS
 88,120,70,86,18,36.8,67,1,15
@@ -190,7 +191,6 @@ def test_a_record_beat_by_beat(ask: Any, medge_data: Path) -> None:
     assert results[-1]["reason"] == "stale"
 
 
-@pytest.mark.integration
 def test_stdin_and_a_line_for_people(state: str) -> None:
     command = [sys.executable, "-m", "edge.cli", "infer", "symptom-text", "-",
                "--state-dir", state]  # fmt: skip

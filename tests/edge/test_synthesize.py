@@ -14,6 +14,8 @@ from edge.bundle.load import load
 from edge.errors import StartError
 from edge.synthesize import synthesize
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -16,6 +16,7 @@ from edge.validation.comparison import agreement, compare
 
 pytest.importorskip("onnx", reason="INT8 models are made with onnx")
 
+pytestmark = pytest.mark.integration
 COUNT = 512
 
 
