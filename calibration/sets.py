@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edge.bundle.manifest import State
 
 LABEL, GROUP, TARGET, INPUT, SUBGROUP = "label", "group", "target", "in.", "subgroup."
+SOURCE = "source"
 NO_CLASS = -1
 
 
@@ -109,7 +110,8 @@ def data_folder(named: str | None) -> Path:
 
 def read_dataset(source: str, folder: Path, data: Path) -> Dataset:
     """The set that a spec names: an `.npz` beside the spec (arrays `in.<input>`, `label`, `group`,
-    `subgroup.<name>`), or `"module:function"`, called with the data folder. Raises `StartError`.
+    `subgroup.<name>`, and a text `source`), or `"module:function"`, called with the data folder.
+    Raises `StartError`.
     """
     if source.endswith(".npz"):
         found = _read_npz(folder / source)
@@ -138,7 +140,7 @@ def _read_npz(path: Path) -> Dataset:
         named[GROUP].astype(np.str_).reshape(-1),
         {n.removeprefix(SUBGROUP): x.astype(np.str_) for n, x in named.items()
          if n.startswith(SUBGROUP)},
-        path.name,
+        str(named.get(SOURCE, path.name)),
         named.get(TARGET),
     )  # fmt: skip
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from edge.engines import Engine
 
 DONE = 0
-MAX_VALUES = 1 << 28
+MAX_VALUES = 1 << 26
+"""Of all images: 256 MiB, and the file is made whole beside them."""
 
 
 def synthesize(
@@ -38,7 +39,8 @@ def synthesize(
     """Write `count` images, as many of each label or all of `label`, to the `.npz` at `out`.
 
     It is a data set as specs name it: `in.image` levels float32 `[n, c, h, w]`, `label`, `group`
-    (each its own); `bundle` holds the digest of what made it. Exit code 0.
+    (each its own); `source`, which the record of a calibration repeats, says which bundle (its
+    digest), backend, precision and seed made it. Exit code 0.
     """
     loaded = load(bundle, trusted_keys=trusted_keys, state_dir=state_dir)
     classes = _classes(loaded.manifest, count, seed, label)
@@ -47,9 +49,11 @@ def synthesize(
     with open_engine(choice.backend, model, choice.precision, threads=choice.threads) as engine:
         images = _images(engine, loaded.manifest, classes, seed)
     group = np.array([f"synthetic-{seed}-{i}" for i in range(count)])
+    source = (f"synthetic, by {loaded.name} {loaded.manifest.version} ({loaded.digest}), "
+              f"{choice.backend} {choice.precision}, seed {seed}")  # fmt: skip
     data = io.BytesIO()
     np.savez(data, **{"in.image": images, "label": classes, "group": group},  # type: ignore[arg-type]
-             bundle=np.array(loaded.digest))  # fmt: skip
+             source=np.array(source))  # fmt: skip
     try:
         write_whole(Path(out), data.getvalue())
     except OSError as error:

@@ -36,8 +36,9 @@ def test_a_set_for_calibration(
     arrays = made(state, tmp_path / "set.npz")
     document = json.loads(capsys.readouterr().out)
     assert (document["images"], document["digest"]) == (6, load("xray-gan").digest)
-    assert str(arrays["bundle"]) == load("xray-gan").digest
     data = read_dataset("set.npz", tmp_path, tmp_path)
+    assert str(arrays["source"]) == data.source
+    assert all(part in data.source for part in (load("xray-gan").digest, "seed 1"))
     assert data.inputs["image"].shape == (6, 1, 28, 28)
     assert data.label.tolist() == [0, 1] * 3 and len(set(data.group.tolist())) == 6
     assert 0 <= data.inputs["image"].min() < data.inputs["image"].max() <= 255
@@ -45,6 +46,8 @@ def test_a_set_for_calibration(
 
 def test_a_seed_is_a_set(state: str, tmp_path: Path) -> None:
     first = made(state, tmp_path / "a.npz")["in.image"]
+    made(state, tmp_path / "again.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
     longer = made(state, tmp_path / "b.npz", count=8)["in.image"]
     assert np.array_equal(first, longer[:6])
     assert not np.array_equal(first, made(state, tmp_path / "c.npz", seed=2)["in.image"])
