@@ -104,6 +104,17 @@ def test_skill_is_one_minus_error_over_spread() -> None:
     assert prepare("mae_skill", some, 0)(without_the_last_known)[0] == pytest.approx(1 - 1 / 2)
 
 
+def test_image_agreement_is_one_minus_the_mean_difference_in_levels() -> None:
+    target = np.full((4, 6), 100, np.float32)
+    away = np.array([0, 10, 20, -30], np.float32)[:, None]
+    some = each_alone(target + away, np.zeros(4, np.int64), target)
+    assert value_of(prepare("image_agreement", some), 4) == pytest.approx(1 - 15 / 255)
+    first_two = np.array([[1.0, 1.0, 0.0, 0.0]])
+    assert prepare("image_agreement", some)(first_two)[0] == pytest.approx(1 - 5 / 255)
+    with pytest.raises(StartError, match="whole images"):
+        prepare("image_agreement", some, 0)
+
+
 def test_a_metric_of_the_other_kind_is_refused() -> None:
     logits, label = drawn(50)
     with pytest.raises(StartError, match="does not fit"):
