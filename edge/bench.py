@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from edge.bundle.admission import admitted
+from edge.bundle.admission import admitted, opened
 from edge.bundle.load import load
 from edge.clock import MonotonicClock
-from edge.engines import open_engine
 from edge.percentiles import summary
 from edge.pipeline.front import Front
 from edge.pipeline.pipeline import build
@@ -68,9 +67,8 @@ def measure(
     bundle = load(name, trusted_keys=trusted_keys, state_dir=state_dir)
     choice = admitted(bundle, state_dir)
     cut = cut_windows(bundle.manifest)
-    model = bundle.files[bundle.manifest.precisions[choice.precision].file]
     with (
-        open_engine(choice.backend, model, choice.precision, threads=choice.threads) as engine,
+        opened(bundle, choice) as engine,
         build(
             bundle, backend=choice.backend, precision=choice.precision, threads=choice.threads,
             clock=MonotonicClock(),

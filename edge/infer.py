@@ -1,4 +1,4 @@
-"""`medge infer BUNDLE INPUT`: one input of any kind by hand, through the path that serves the bed.
+"""`medge infer BUNDLE INPUT`: one input of any kind by hand, through the stages that serve the bed.
 
 Owns reading the input and the shape of the answer; every answer is a `Diagnosis` or a `Withheld`.
 """
@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.bundle.admission import admitted
+import msgspec
+
+from edge.bundle.admission import admitted, opened
 from edge.bundle.durable import write_whole
 from edge.bundle.integrity import VOCAB
 from edge.bundle.load import load
 from edge.clock import NS_PER_S
-from edge.engines import open_engine
 from edge.errors import StartError
 from edge.pipeline.course import Course
-from edge.pipeline.decide import Ids
+from edge.pipeline.decide import Envelope, Ids
 from edge.pipeline.pipeline import UNMEASURED, build
 from edge.pipeline.postprocess import Told, told
 from edge.store.codec import encode_result
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from edge.bundle.admission import Admission
     from edge.bundle.load import Bundle
     from edge.bundle.manifest import Input
-    from edge.engines import Engine
 
 DONE = 0
 STDIN = "-"
@@ -66,7 +64,8 @@ def infer(
     elif kind == "features":
         results = _course(loaded, choice, _read(source), course)
     else:
-        results = [_once(loaded, choice, kind, _read(source))]
+        told_once = _once(loaded, choice, kind, _read(source))
+        results = [_result(_envelope(loaded, choice), told_once, 0)]
     print(_json(loaded, results) if as_json else "\n".join(_lines(results)))
     return DONE
 
@@ -74,34 +73,26 @@ def infer(
 def _kind(bundle: Bundle) -> str:
     """What the bundle takes."""
     kinds = {KINDS.get(i.source) for i in bundle.manifest.inputs}
-    if len(kinds) != 1 or None in kinds or bundle.manifest.output.image:
+    if len(kinds) != 1 or None in kinds:
         raise StartError(f"bundle '{bundle.name}' judges nothing", "choose a bundle that does")
     return str(kinds.pop())
 
 
-@contextmanager
-def _engine(bundle: Bundle, choice: Admission) -> Iterator[Engine]:
-    model = bundle.files[bundle.manifest.precisions[choice.precision].file]
-    with open_engine(choice.backend, model, choice.precision, threads=choice.threads) as engine:
-        yield engine
-
-
-def _once(bundle: Bundle, choice: Admission, kind: str, data: bytes) -> Result:
+def _once(bundle: Bundle, choice: Admission, kind: str, data: bytes) -> Told:
     """An image or a text."""
     manifest = bundle.manifest
-    with _engine(bundle, choice) as engine:
+    with opened(bundle, choice) as engine:
         if manifest.output.tokens:
             from edge.text.advise import Advisor
 
-            return _Answers(bundle, choice).result(Advisor(bundle, engine).advise(data), 0)
+            return Advisor(bundle, engine).advise(data)
         (declared,) = manifest.inputs
         tensor = _image(data, declared) if kind == "image" else _text(bundle, data, declared)
         if isinstance(tensor, Told):
-            return _Answers(bundle, choice).result(tensor, 0)
+            return tensor
         engine.inputs[declared.name][0] = tensor
         engine.run()
-        row = engine.outputs[manifest.output.name][0]
-        return _Answers(bundle, choice).result(told(row, manifest.output, 0, 0), 0)
+        return told(engine.outputs[manifest.output.name][0], manifest.output, 0, 0)
 
 
 def _image(data: bytes, declared: Input) -> NDArray[np.float32]:
@@ -124,9 +115,8 @@ def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) ->
     """Rows of values: CSV, the first line names the columns, an empty field is not measured."""
     features = bundle.manifest.features
     assert features is not None
-    answers = _Answers(bundle, choice)
-    results = []
-    with _engine(bundle, choice) as engine:
+    envelope, results = _envelope(bundle, choice), []
+    with opened(bundle, choice) as engine:
         course = Course(bundle.manifest, engine)
         if file and Path(file).exists():
             course.restore(_read(file), bundle.digest)
@@ -135,7 +125,8 @@ def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) ->
             if course.impossible:
                 print(f"medge: impossible, not taken: {', '.join(course.impossible)}",
                       file=sys.stderr)  # fmt: skip
-            results.append(answers.result(found, round(course.steps * features.step_s * NS_PER_S)))
+            t_ns = round(course.steps * features.step_s * NS_PER_S)
+            results.append(_result(envelope, found, t_ns))
         if file:
             _keep(Path(file), course.save(bundle.digest))
     return results
@@ -203,26 +194,18 @@ def _read(source: str) -> bytes:
     return data
 
 
-class _Answers:
-    """The envelope of every answer of one call."""
+def _envelope(bundle: Bundle, choice: Admission) -> Envelope:
+    """Of every answer of one call."""
+    provenance = Provenance(bundle.name, bundle.digest, choice.backend, choice.precision)
+    return Envelope(Ids(os.urandom(6).hex()), "unassigned", "by hand", UNMEASURED, provenance)
 
-    def __init__(self, bundle: Bundle, choice: Admission) -> None:
-        self._ids = Ids(os.urandom(6).hex())
-        self._provenance = Provenance(bundle.name, bundle.digest, choice.backend, choice.precision)
 
-    def result(self, found: Told, t_ns: int) -> Result:
-        envelope: dict[str, Any] = {
-            "t_ns": t_ns,
-            "id": self._ids.next(),
-            "bed": "unassigned",
-            "source": "by hand",
-            "utc": UNMEASURED.utc(t_ns),
-            "time_quality": UNMEASURED.quality,
-            "provenance": self._provenance,
-        }
-        if found.reason is None:
-            return Diagnosis(**envelope, findings=found.findings, age_ms=0.0)
-        return Withheld(**envelope, reason=found.reason, detail=found.detail, t0_ns=0, t1_ns=t_ns)
+def _result(envelope: Envelope, found: Told, t_ns: int) -> Result:
+    if found.reason is None:
+        return Diagnosis(**envelope.at(t_ns), findings=found.findings, age_ms=0.0)
+    return Withheld(
+        **envelope.at(t_ns), reason=found.reason, detail=found.detail, t0_ns=0, t1_ns=t_ns
+    )
 
 
 def _json(bundle: Bundle, results: Sequence[Result]) -> str:
@@ -230,9 +213,9 @@ def _json(bundle: Bundle, results: Sequence[Result]) -> str:
         "bundle": bundle.name,
         "version": bundle.manifest.version,
         "digest": bundle.digest,
-        "results": [json.loads(encode_result(result)) for result in results],
+        "results": [msgspec.Raw(encode_result(result)) for result in results],
     }
-    return json.dumps(document, ensure_ascii=False)
+    return msgspec.json.encode(document).decode()
 
 
 def _lines(results: Sequence[Result]) -> Iterator[str]:

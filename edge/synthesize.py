@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.bundle.admission import admitted
+from edge.bundle.admission import admitted, opened
 from edge.bundle.durable import write_whole
 from edge.bundle.load import load
-from edge.engines import open_engine
 from edge.errors import StartError
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ def synthesize(
     loaded = load(bundle, trusted_keys=trusted_keys, state_dir=state_dir)
     classes = _classes(loaded.manifest, count, seed, label)
     choice = admitted(loaded, state_dir)
-    model = loaded.files[loaded.manifest.precisions[choice.precision].file]
-    with open_engine(choice.backend, model, choice.precision, threads=choice.threads) as engine:
+    with opened(loaded, choice) as engine:
         images = _images(engine, loaded.manifest, classes, seed)
     group = np.array([f"synthetic-{seed}-{i}" for i in range(count)])
     source = (f"synthetic, by {loaded.name} {loaded.manifest.version} ({loaded.digest}), "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +21,15 @@ import msgspec
 from edge.bundle.durable import write_whole
 from edge.bundle.integrity import GOLDEN, MANIFEST
 from edge.bundle.trial import Job, Trial, replace_trial, started
-from edge.engines import ENGINES
+from edge.engines import ENGINES, open_engine
 from edge.errors import StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from edge.bundle.load import Bundle
     from edge.bundle.trial import Candidate
+    from edge.engines import Engine
 
 SCHEMA = 1
 THREADS = 1
@@ -56,6 +57,14 @@ def admitted(
 ) -> Admission:
     """The stored admission, or a new one. Raises `StartError` where nothing passes."""
     return stored(bundle, state_dir, engines) or admit(bundle, state_dir, engines)
+
+
+@contextmanager
+def opened(bundle: Bundle, choice: Admission) -> Iterator[Engine]:
+    """The engine of what was admitted, for one input at a time."""
+    model = bundle.model(choice.precision)
+    with open_engine(choice.backend, model, choice.precision, threads=choice.threads) as engine:
+        yield engine
 
 
 def stored(
@@ -154,11 +163,10 @@ def _trials(bundle: Bundle, engines: Mapping[str, str], limit_s: int) -> tuple[T
 
 
 def _jobs(bundle: Bundle, engines: Mapping[str, str], limit_s: int) -> list[Job]:
-    files = bundle.files
     return [
-        Job(backend, engines[backend], precision, THREADS, files[MANIFEST], files[spec.file],
-            files[GOLDEN], limit_s)
-        for precision, spec in bundle.manifest.precisions.items()
+        Job(backend, engines[backend], precision, THREADS, bundle.files[MANIFEST],
+            bundle.model(precision), bundle.files[GOLDEN], limit_s)
+        for precision in bundle.manifest.precisions
         for backend in present(engines)
     ]  # fmt: skip
 

@@ -40,6 +40,10 @@ class Bundle:
     def name(self) -> str:
         return self.manifest.name
 
+    def model(self, precision: str) -> bytes:
+        """The ONNX bytes of one of its precisions."""
+        return self.files[self.manifest.precisions[precision].file]
+
     def with_manifest(self, manifest: Manifest) -> Bundle:
         """The same files under another contract: for tests of what a change would do."""
         return replace(self, manifest=manifest)

@@ -75,7 +75,7 @@ def importable() -> str | None:
 
 def plans_of(bundle: Bundle, order: Order, say: Callable[[str], None]) -> dict[str, Plan]:
     """Plans of an opened bundle; see `build_plans`."""
-    models = {name: bundle.files[p.file] for name, p in bundle.manifest.precisions.items()}
+    models = {name: bundle.model(name) for name in bundle.manifest.precisions}
     return build_plans(bundle.manifest, models, bundle.files, order, say)
 
 

@@ -153,7 +153,7 @@ def _load(settings: Config, bundle: Bundle, chosen: Admission) -> Load:
         factory=_engines(settings)[chosen.backend],
         precision=chosen.precision,
         threads=settings.engine.threads,
-        model=bundle.files[bundle.manifest.precisions[chosen.precision].file],
+        model=bundle.model(chosen.precision),
     )
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from edge.bundle.manifest import Manifest
     from edge.clock import Clock, WallAnchor
-    from edge.pipeline.items import Item
     from edge.types import Provenance, Result, Window
 
 
@@ -48,6 +47,29 @@ class Ids:
         return f"{self.session}-{next(self._numbers):08d}"
 
 
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every result of one source carries, answer or not."""
+
+    ids: Ids
+    bed: str
+    source: str
+    anchor: WallAnchor
+    provenance: Provenance
+
+    def at(self, t_ns: int) -> dict[str, Any]:
+        """Fields of a `Diagnosis` or a `Withheld` about the time `t_ns`, with an id of its own."""
+        return {
+            "t_ns": t_ns,
+            "id": self.ids.next(),
+            "bed": self.bed,
+            "source": self.source,
+            "utc": self.anchor.utc(t_ns),
+            "time_quality": self.anchor.quality,
+            "provenance": self.provenance,
+        }
+
+
 class Decider:
     """Turns the items of one source into results, in order."""
 
@@ -63,11 +85,7 @@ class Decider:
         clock: Clock,
     ) -> None:
         self._manifest = manifest
-        self._provenance = provenance
-        self._ids = ids
-        self._bed = bed
-        self._source = source
-        self._anchor = anchor
+        self._envelope = Envelope(ids, bed, source, anchor, provenance)
         self._clock = clock
         signal, rhythm = manifest.signal_part()
         self._max_age_ms = signal.max_age_ms
@@ -109,7 +127,7 @@ class Decider:
         self, item: Window | NoBeat, findings: tuple[Finding, ...], marks: Marks | None
     ) -> Diagnosis:
         return Diagnosis(
-            **self._envelope(item),
+            **self._envelope.at(item.t_ns),
             findings=findings,
             age_ms=(self._clock.now_ns() - item.t1_ns) / NS_PER_MS,
             latency_ms=self._latency(item, marks),
@@ -117,20 +135,12 @@ class Decider:
 
     def _withheld(self, item: Window | BadSignal, reason: Reason, detail: str) -> Withheld:
         return Withheld(
-            **self._envelope(item), reason=reason, detail=detail, t0_ns=item.t0_ns, t1_ns=item.t1_ns
+            **self._envelope.at(item.t_ns),
+            reason=reason,
+            detail=detail,
+            t0_ns=item.t0_ns,
+            t1_ns=item.t1_ns,
         )
-
-    def _envelope(self, item: Item) -> dict[str, Any]:
-        """What every result carries, answer or not."""
-        return {
-            "t_ns": item.t_ns,
-            "id": self._ids.next(),
-            "bed": self._bed,
-            "source": self._source,
-            "utc": self._anchor.utc(item.t_ns),
-            "time_quality": self._anchor.quality,
-            "provenance": self._provenance,
-        }
 
     def _latency(self, item: Window | NoBeat, marks: Marks | None) -> Latency:
         """The parts of event to verdict; they add up to `total`."""

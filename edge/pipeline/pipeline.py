@@ -143,8 +143,9 @@ def build(
 
     manifest = bundle.manifest
     resources = ExitStack()
-    model = bundle.files[manifest.precisions[precision].file]
-    engine = resources.enter_context(open_engine(backend, model, precision, threads=threads))
+    engine = resources.enter_context(
+        open_engine(backend, bundle.model(precision), precision, threads=threads)
+    )
     used: Clock = clock or ManualClock()
     decider = Decider(
         manifest,
