@@ -41,9 +41,7 @@ def verify(path: str, state_dir: str, trusted_keys: Sequence[str], as_json: bool
         bundle = load(path, trusted_keys=trusted_keys, state_dir=state_dir)
         admission = admit(bundle, state_dir)
     except StartError as error:
-        print(f"medge: {error}", file=sys.stderr)
-        if as_json:
-            print(to_json({"ok": False, "bundle": path, "cause": error.cause, "fix": error.fix}))
+        say_refused(error, path, as_json)
         return FAILED
     document = {
         "ok": True,
@@ -72,9 +70,8 @@ def _inspect(
         bundle = load(path, trusted_keys=trusted_keys, state_dir=state_dir)
         return bundle, {"state": "trusted", "signed_by": bundle.signed_by}
     except StartError as error:
-        bundle = load(
-            path, allow_unsigned=True, state_dir=state_dir
-        )  # refuses again what is not whole
+        # refuses again what is not whole
+        bundle = load(path, allow_unsigned=True, state_dir=state_dir)
         return bundle, {"state": "not trusted", "cause": error.cause, "fix": error.fix}
 
 
@@ -100,6 +97,13 @@ def _document(
         "provenance": msgspec.to_builtins(m.provenance),
         "admission": msgspec.to_builtins(admission),
     }
+
+
+def say_refused(error: StartError, asked: str, as_json: bool) -> None:
+    """Cause and fix on stderr, and as a document on stdout where one is asked for."""
+    print(f"medge: {error}", file=sys.stderr)
+    if as_json:
+        print(to_json({"ok": False, "bundle": asked, "cause": error.cause, "fix": error.fix}))
 
 
 def to_json(document: dict[str, Any]) -> str:

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "fp16", "int8", "int8u")
 MAX_ELEMENTS = 1 << 24
 MAX_AXES = 4
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def decode(data: bytes, path: Path) -> Manifest:
     """A strict manifest whose parts fit together. Raises `StartError`; `path` is for its text."""
     try:
-        _require_known_schema(data, path)
+        require_known_schema(data, SCHEMA, f"bundle '{path}'")
         manifest = msgspec.json.decode(data, type=Manifest)
         json.loads(data, object_pairs_hook=_no_name_twice)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -42,12 +44,13 @@ def decode(data: bytes, path: Path) -> Manifest:
     return manifest
 
 
-def _require_known_schema(data: bytes, path: Path) -> None:
-    """Before anything else: a newer manifest may well have fields that this medge does not know."""
+def require_known_schema(data: bytes, known: int, what: str) -> None:
+    """Before anything else of a JSON object: a newer one may well have fields that this medge does
+    not know. Raises `StartError` for one above `known`; `what` is for its text."""
     schema = msgspec.json.decode(data, type=dict[str, Any]).get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
+    if isinstance(schema, int) and schema > known:
         raise StartError(
-            f"bundle '{path}' is made by a newer medge (schema {schema}, this one knows {SCHEMA})",
+            f"{what} is made by a newer medge (schema {schema}, this one knows {known})",
             "update medge",
         )
 
@@ -72,7 +75,7 @@ def _promises(m: Manifest) -> Iterator[tuple[str, bool]]:
 
 def _identity(m: Manifest) -> Iterator[tuple[str, bool]]:
     yield f"schema must be {SCHEMA}", m.schema == SCHEMA
-    yield "name must be a-z, 0-9 and -", bool(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", m.name))
+    yield "name must be a-z, 0-9 and -", bool(NAME.fullmatch(m.name))
     yield "version must be given", 0 < len(m.version) <= 64
     yield "security_epoch must not be negative", m.security_epoch >= 0
     yield "latency_budget_ms must be positive", m.latency_budget_ms > 0
@@ -183,7 +186,7 @@ def _files(m: Manifest) -> Iterator[tuple[str, bool]]:
     used = [p.file for p in m.precisions.values()]
     models = [n for n in m.files if n.endswith(".onnx")]
     named = all(NAMES.fullmatch(n) and n not in (MANIFEST, SIGNATURE) for n in m.files)
-    hashes = all(re.fullmatch(r"[0-9a-f]{64}", h) for h in m.files.values())
+    hashes = all(map(SHA256.fullmatch, m.files.values()))
     yield "files must have allowed names", named
     yield "files must have SHA-256 values", hashes
     yield f"files must hold {GOLDEN}", GOLDEN in m.files

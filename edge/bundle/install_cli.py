@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge.bundle import install as installing
-from edge.bundle.cli import to_json, to_text, trial_lines
+from edge.bundle.cli import say_refused, to_json, to_text, trial_lines
 from edge.bundle.load import REFERENCE
 from edge.bundle.plans import Order, importable
 from edge.bundle.signature import read_public_key
@@ -61,9 +61,7 @@ def _answer(
         code = REFUSED
         done = act()
     except StartError as error:
-        print(f"medge: {error}", file=sys.stderr)
-        if as_json:
-            print(to_json({"ok": False, "bundle": asked, "cause": error.cause, "fix": error.fix}))
+        say_refused(error, asked, as_json)
         return code
     document = _document(done)
     lines = {"plans": {n: p.line() for n, p in done.plans.items()},

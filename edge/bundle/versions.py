@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge.bundle.decode import NAME, SHA256, require_known_schema
 from edge.bundle.durable import make_folder, remove, sync, write_folder, write_whole
 from edge.bundle.integrity import read_files
 from edge.errors import StartError
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FOLDER, RECORD, LOCK = "bundles", "current.json", "lock"
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-DIGEST = re.compile(r"[0-9a-f]{64}")
 OURS = re.compile(r"[0-9a-f]{16}|.*\.tmp")
 """Names of versions, and of what an interrupted installation leaves."""
 
@@ -44,12 +43,6 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     installed_utc: str
 
 
-def installed(name: str, state_dir: str | Path) -> Path | None:
-    """The folder of the installed bundle `name`, if there is one; what is in it is not checked."""
-    record = read_record(name, state_dir)
-    return version(name, record.current, state_dir) if record else None
-
-
 def version(name: str, digest: str, state_dir: str | Path) -> Path:
     """Where the version of `digest` lies, installed or not."""
     return _place(name, state_dir) / digest[:16]
@@ -63,7 +56,7 @@ def read_record(name: str, state_dir: str | Path) -> Record | None:
     path = _place(name, state_dir) / RECORD
     try:
         data = path.read_bytes()
-        _require_known_schema(data, path)
+        require_known_schema(data, SCHEMA, f"'{path}'")
         record = msgspec.json.decode(data, type=Record)
     except FileNotFoundError:
         return None
@@ -74,15 +67,9 @@ def read_record(name: str, state_dir: str | Path) -> Record | None:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from None
     digests = (record.current, record.previous or record.current)
-    if record.name != name or not all(map(DIGEST.fullmatch, digests)):
+    if record.name != name or not all(map(SHA256.fullmatch, digests)):
         raise _broken(path, "it is not of this bundle")
     return record
-
-
-def _require_known_schema(data: bytes, path: Path) -> None:
-    schema = msgspec.json.decode(data, type=dict[str, object]).get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise StartError(f"'{path}' is made by a newer medge (schema {schema})", "update medge")
 
 
 def keep(bundle: Bundle, state_dir: str | Path) -> Path:

@@ -84,10 +84,8 @@ def prepare(name: str, answers: Answers, only: int | None = None) -> Metric:
             f"metric '{name}' does not fit what the model gives",
             f"use {', '.join(OF_QUANTITIES)} for quantities, another one for labels and tokens",
         )
-    if only is not None:
+    if only is not None or name in WHOLE:
         return of_class(answers, only)  # type: ignore[no-any-return]
-    if name in WHOLE:
-        return of_class(answers, None)  # type: ignore[no-any-return]
     classes = [of_class(answers, c) for c in answers.parts()]
 
     def mean(weights: Rows) -> Rows:

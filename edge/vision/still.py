@@ -6,6 +6,7 @@ refused before it is unpacked.
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,8 +63,6 @@ def _decoded(data: bytes) -> NDArray[np.uint8]:
 
 def _levels(data: bytes) -> NDArray[np.uint8]:
     """uint8 `[h, w]` of an `.npy`, never a pickle."""
-    import io
-
     try:
         levels = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError, MemoryError) as error:
