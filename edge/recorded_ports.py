@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from edge.recording import Record
-from edge.sources.monitor import SerialPorts
+from edge.sources.monitor import RealPorts
 from firmware_bridge.errors import LinkError
 
 if TYPE_CHECKING:
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
     from edge.recording import RecordingWriter
     from firmware_bridge.ports import Port
+    from firmware_bridge.types import Wire
 
 OPENED, REFUSED, DATA, GONE = "opened", "refused", "data", "gone"
 
 
 class RecordingPorts:
-    """Real serial ports whose events go to `writer` under the source's name."""
+    """Real ports whose events go to `writer` under the source's name."""
 
     def __init__(self, source: str, writer: RecordingWriter) -> None:
         self._source = source
         self._writer = writer
-        self._real = SerialPorts()
+        self._real = RealPorts()
         self._now_ns = 0
 
     def at(self, now_ns: int) -> None:
         self._now_ns = now_ns
 
-    def open(self, path: str, baud: int) -> Port:
+    def open(self, address: str, wire: Wire) -> Port:
         try:
-            port = self._real.open(path, baud)
+            port = self._real.open(address, wire)
         except LinkError as error:
             self.note(REFUSED, str(error).encode())
             raise
@@ -81,7 +82,7 @@ class ReplayPorts:
         """When the next record happened, None at the end."""
         return self._records[0].t_ns if self._records else None
 
-    def open(self, path: str, baud: int) -> Port:
+    def open(self, address: str, wire: Wire) -> Port:
         record = self.take(OPENED, REFUSED)
         if record is None or record.kind == REFUSED:
             cause = record.data.decode() if record else "nothing more was recorded"

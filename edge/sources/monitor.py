@@ -6,7 +6,6 @@ link's losses become `SourceLost`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -17,14 +16,12 @@ from edge.registry import load, resolve
 from edge.sources.sampleclock import SampleClock
 from edge.types import SourceLost, Waveform
 from firmware_bridge.link import Link
-from firmware_bridge.ports import open_serial
+from firmware_bridge.ports import open_port
 from firmware_bridge.types import LinkLost, Loss, SampleBlock
 
 if TYPE_CHECKING:
     from firmware_bridge.ports import Port
-    from firmware_bridge.types import Device
-
-OpenPort = Callable[[str, int], "Port"]
+    from firmware_bridge.types import Device, Wire
 
 CONVERSIONS = {("uV", "mV"): 1e-3, ("mV", "uV"): 1e3}
 """Stated conversions, UCUM: nothing else is ever converted."""
@@ -46,17 +43,17 @@ class Ports(Protocol):
 
     def at(self, now_ns: int) -> None: ...
 
-    def open(self, path: str, baud: int) -> Port: ...
+    def open(self, address: str, wire: Wire) -> Port: ...
 
 
-class SerialPorts:
-    """Real serial ports."""
+class RealPorts:
+    """Ports as they are."""
 
     def at(self, now_ns: int) -> None:
         pass
 
-    def open(self, path: str, baud: int) -> Port:
-        return open_serial(path, baud)
+    def open(self, address: str, wire: Wire) -> Port:
+        return open_port(address, wire)
 
 
 class Monitor:
@@ -66,17 +63,19 @@ class Monitor:
 
     def __init__(self, options: MonitorOptions, ports: Ports | None = None) -> None:
         device = find_device(options.device)
-        if not 1 <= options.channel <= device.channels:
+        feed = device.feeds[0]
+        if not 1 <= options.channel <= len(feed.channels):
             raise StartError(
-                f"{device.title} has no channel {options.channel}", f"use 1 to {device.channels}"
+                f"{device.title} has no channel {options.channel}", f"use 1 to {len(feed.channels)}"
             )
         self._options = options
         self._device = device
-        self._scale = _scale(device.unit, options.unit)
-        self._rail = min(abs(device.rail_low), abs(device.rail_high)) * self._scale
-        self._ports = ports or SerialPorts()
+        self._feed = feed
+        self._scale = _scale(feed.unit, options.unit)
+        self._rail = min(abs(feed.rail_low), abs(feed.rail_high)) * self._scale
+        self._ports = ports or RealPorts()
         self._link = Link(device, options.port, open_port=self._ports.open)
-        self._clock = SampleClock(device.rate_hz)
+        self._clock = SampleClock(feed.rate_hz)
         self._received = 0
         self._gaps = 0
         self._first_ns: int | None = None
@@ -88,7 +87,7 @@ class Monitor:
     @property
     def rate_hz(self) -> float:
         """Samples per second of the channel."""
-        return self._device.rate_hz
+        return self._feed.rate_hz
 
     @property
     def first_ns(self) -> int | None:
@@ -117,7 +116,7 @@ class Monitor:
             if isinstance(message, SampleBlock):
                 out.append(self._waveform(message, now_ns))
             elif isinstance(message, LinkLost):
-                self._clock = SampleClock(self._device.rate_hz)
+                self._clock = SampleClock(self._feed.rate_hz)
                 out.append(
                     SourceLost(now_ns, self.name, f"{message.reason.value}: {message.detail}")
                 )

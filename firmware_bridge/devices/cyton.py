@@ -28,16 +28,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_bridge.session import Dialogue, Event, State, Step
-from firmware_bridge.types import Counters, Device, Message, SampleBlock, Text
+from firmware_bridge.types import Counters, Device, Feed, Message, SampleBlock, Text, Wire
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BAUD = 115_200
+WIRE = Wire(115_200)
 RATE_HZ = 250.0
 CHANNELS = 8
 UNIT = "uV"
-MDC_UNIT = "MDC_DIM_MICRO_VOLT"
+FEED = "exg"
 
 PACKET_BYTES = 33
 HEADER = 0xA0
@@ -229,7 +229,8 @@ class Decoder:
             return
         counts = parse_counts(np.concatenate(self._run))
         seq = self._seq + self._run_lost
-        self._out.append(SampleBlock(seq, self._run_lost, RATE_HZ, UNIT, counts_to_uv(counts)))
+        uv = counts_to_uv(counts)
+        self._out.append(SampleBlock(seq, self._run_lost, RATE_HZ, UNIT, uv, FEED))
         self._seq = seq + len(counts)
         self._run, self._run_lost = [], 0
 
@@ -287,14 +288,14 @@ def refusal(text: str) -> str | None:
 # docs.openbci.com, "Cyton Board SDK": `v` resets and answers a banner ending in $$$, `b` starts,
 # `s` stops. A stream joined without reset keeps whatever gain it had; ours assumes 24.
 _TABLE = {
-    (State.CLOSED, Event.OPENED): Step(State.RESETTING, SOFT_RESET),
+    (State.CLOSED, Event.OPENED): Step(State.RESETTING, SOFT_RESET, forget=True),
     (State.CLOSED, Event.JOINED): Step(State.LISTENING),
     (State.LISTENING, Event.FRAMES): Step(State.STREAMING),
     (State.LISTENING, Event.READY): Step(State.LISTENING, rearm=False),
     (State.LISTENING, Event.REFUSED): Step(State.LOST),
-    (State.LISTENING, Event.TIMEOUT): Step(State.RESETTING, SOFT_RESET),
+    (State.LISTENING, Event.TIMEOUT): Step(State.RESETTING, SOFT_RESET, forget=True),
     (State.RESETTING, Event.FRAMES): Step(State.RESETTING, rearm=False),  # the stream of before
-    (State.RESETTING, Event.READY): Step(State.STARTING, START),
+    (State.RESETTING, Event.READY): Step(State.STARTING, START, forget=True),
     (State.RESETTING, Event.REFUSED): Step(State.LOST),
     (State.RESETTING, Event.TIMEOUT): Step(State.LOST),
     (State.STARTING, Event.FRAMES): Step(State.STREAMING),
@@ -305,19 +306,18 @@ _TABLE = {
     (State.STREAMING, Event.READY): Step(State.LOST),  # a banner: the board has reset itself
     (State.STREAMING, Event.REFUSED): Step(State.LOST),
     (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
+    (State.LISTENING, Event.ALIVE): Step(State.LISTENING, rearm=False),
+    (State.RESETTING, Event.ALIVE): Step(State.RESETTING, rearm=False),
+    (State.STARTING, Event.ALIVE): Step(State.STARTING, rearm=False),
+    (State.STREAMING, Event.ALIVE): Step(State.STREAMING, rearm=False),
 }
 
 DEVICE = Device(
     name="cyton",
     title="OpenBCI Cyton",
-    baud=BAUD,
-    rate_hz=RATE_HZ,
-    channels=CHANNELS,
-    unit=UNIT,
-    mdc_unit=MDC_UNIT,
-    lsb=UV_PER_LSB,
-    rail_low=RAIL_LOW_UV,
-    rail_high=RAIL_HIGH_UV,
+    spec='OpenBCI "Cyton Data Format" and "Cyton Board SDK" (docs.openbci.com)',
+    wire=WIRE,
+    feeds=(Feed(FEED, ("",) * CHANNELS, RATE_HZ, UNIT, UV_PER_LSB, RAIL_LOW_UV, RAIL_HIGH_UV),),
     dialogue=Dialogue(
         table=_TABLE,
         # A reset takes about 1 s. Silence must end before the counter wraps at 1.024 s.
@@ -331,4 +331,7 @@ DEVICE = Device(
         stop=STOP,
     ),
     decoder=Decoder,
+    sure_frames=20,
+    proved_by="BrainFlow 5 reads the emulator, exact microvolts",
+    unproved="a real board",
 )

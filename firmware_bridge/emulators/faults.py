@@ -24,14 +24,18 @@ class Kind(str, Enum):
     GARBAGE = "garbage"  # random bytes before one packet in ten
     BITFLIP = "bitflip"  # one to three bits flipped in every packet
     WRONG_BAUD = "wrong_baud"  # random bytes instead of packets
+    SPLIT = "split"  # every frame in single bytes, with pauses
     UNPLUG = "unplug"  # the port vanishes and comes back
+    ALARM = "alarm"  # the device raises an alarm of its own
+    CLOCK_JUMP = "clock_jump"  # the device's clock is `jump_s` ahead
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault from `at_s` for `duration_s`, in seconds of signal since the stream first started.
 
-    `channel` counts from 1 and matters to faults of one channel; `clip_mv` to `saturate`.
+    `channel` counts from 1 and matters to faults of one channel; `clip_mv` to `saturate`, `jump_s`
+    (either sign) to `clock_jump`.
     """
 
     at_s: float
@@ -39,6 +43,7 @@ class Fault:
     kind: Kind
     channel: int = 1
     clip_mv: float = 1.0
+    jump_s: float = 3600.0
 
     def span(self, rate_hz: float) -> tuple[int, int]:
         """First faulty sample number and the first good one after it."""
@@ -67,7 +72,9 @@ def _fault(table: dict[str, Any], where: str) -> Fault:
     _refuse_unknown(table, tuple(f.name for f in fields(Fault)), where)
     try:
         kind = Kind(table["kind"])
-        numbers = {k: float(table[k]) for k in ("at_s", "duration_s", "clip_mv") if k in table}
+        numbers = {
+            k: float(table[k]) for k in ("at_s", "duration_s", "clip_mv", "jump_s") if k in table
+        }
         fault = Fault(kind=kind, channel=int(table.get("channel", 1)), **numbers)
     except (KeyError, TypeError, ValueError) as error:
         known = ", ".join(k.value for k in Kind)

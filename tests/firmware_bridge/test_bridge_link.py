@@ -9,7 +9,7 @@ from firmware_bridge.devices import cyton
 from firmware_bridge.errors import DialogueError, LinkError
 from firmware_bridge.link import MAX_READS_PER_POLL, Link, retry_delay_s
 from firmware_bridge.session import NS_PER_S, State
-from firmware_bridge.types import LinkLost, LinkMessage, LinkUp, Loss, SampleBlock, Text
+from firmware_bridge.types import LinkLost, LinkMessage, LinkUp, Loss, SampleBlock, Text, Wire
 
 BANNER = b"OpenBCI V3 8-16 channel\r\n$$$"
 MS = NS_PER_S // 1000
@@ -49,8 +49,8 @@ class Rig:
             cyton.DEVICE, "/dev/x", join=join, open_port=self._open, random01=lambda: 0.0
         )
 
-    def _open(self, path: str, baud: int) -> ScriptedPort:
-        assert (path, baud) == ("/dev/x", 115_200)
+    def _open(self, path: str, wire: Wire) -> ScriptedPort:
+        assert (path, wire) == ("/dev/x", cyton.WIRE)
         if not self.ports:
             raise LinkError("no such port", "plug it in")
         self.used.append(self.ports.pop(0))

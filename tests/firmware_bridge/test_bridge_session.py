@@ -35,6 +35,7 @@ EXPECTED = {
     (State.STREAMING, Event.READY): (State.LOST, b""),
     (State.STREAMING, Event.REFUSED): (State.LOST, b""),
     (State.STREAMING, Event.TIMEOUT): (State.LOST, b""),
+    **{(state, Event.ALIVE): (state, b"") for state in OPEN_STATES},
 }
 
 
@@ -49,7 +50,7 @@ def test_every_pair(state: State, event: Event) -> None:
     session = session_in(state)
     if (state, event) in EXPECTED:
         next_state, sent = EXPECTED[state, event]
-        assert session.on(event, 0) == sent
+        assert session.on(event, 0).send == sent
         assert session.state is next_state
         return
     with pytest.raises(DialogueError, match=event.value):

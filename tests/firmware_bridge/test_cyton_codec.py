@@ -63,8 +63,8 @@ def test_every_count_survives_microvolts_in_float32() -> None:
 def test_microvolts_beyond_the_rails_are_clipped_to_them() -> None:
     rails = cyton.uv_to_counts(np.array([1e9, -1e9, cyton.RAIL_HIGH_UV, cyton.RAIL_LOW_UV]))
     assert rails.tolist() == [0x7FFFFF, -0x800000] * 2
-    assert cyton.DEVICE.rail_high == pytest.approx(187_500.0)
-    assert cyton.DEVICE.lsb == pytest.approx(0.022351744, rel=1e-7)
+    assert cyton.DEVICE.feeds[0].rail_high == pytest.approx(187_500.0)
+    assert cyton.DEVICE.feeds[0].lsb == pytest.approx(0.022351744, rel=1e-7)
 
 
 def test_accel_is_absent_between_updates_and_under_raw_aux() -> None:
@@ -156,7 +156,7 @@ def test_joining_in_the_middle_of_packets_full_of_headers() -> None:
 
 def test_decodes_at_fifty_times_the_link_rate() -> None:
     """115200 baud carry 349 packets/s. Chunks of one packet are the worst case of a real port."""
-    link_rate = cyton.BAUD / 10 / cyton.PACKET_BYTES
+    link_rate = cyton.WIRE.bytes_per_s / cyton.PACKET_BYTES
     data = stream(4000)
     best_s = min(_decode_s(data, cyton.PACKET_BYTES) for _ in range(3))
     assert 4000 / best_s >= 50 * link_rate

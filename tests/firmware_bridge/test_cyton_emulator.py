@@ -16,7 +16,7 @@ from firmware_bridge.emulators import faults as scripts
 from firmware_bridge.emulators.cyton import Board, run
 from firmware_bridge.emulators.faults import Fault, Kind, load_faults
 from firmware_bridge.errors import FaultScriptError, LinkError
-from firmware_bridge.ports import open_serial
+from firmware_bridge.ports import open_port
 from firmware_bridge.types import LinkLost, LinkMessage, LinkUp, Loss, SampleBlock
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def test_wrong_baud_is_garbage(emulate: Any, collect: Any) -> None:
 
 def test_a_stream_already_running_can_be_joined(emulate: Any, collect: Any) -> None:
     board = emulate(SECONDS_4_MV, loop=True)
-    port = open_serial(str(board.link), cyton.BAUD)
+    port = open_port(str(board.link), cyton.WIRE)
     port.write(cyton.START)
     port.close()
     messages, link = collect(board.link, frames(50), join=True)
@@ -134,12 +134,12 @@ def test_port_is_exclusive_and_says_so(emulate: Any, collect: Any) -> None:
     board = emulate(SECONDS_4_MV, loop=True)
     collect(board.link, frames(5))
     with pytest.raises(LinkError, match="close other programs"):
-        open_serial(str(board.link), cyton.BAUD)
+        open_port(str(board.link), cyton.WIRE)
 
 
 def test_absent_port_is_a_link_error(tmp_path: Path) -> None:
     with pytest.raises(LinkError, match="cannot be opened"):
-        open_serial(str(tmp_path / "none"), cyton.BAUD)
+        open_port(str(tmp_path / "none"), cyton.WIRE)
 
 
 def test_a_file_in_the_way_of_the_link_is_left_alone(tmp_path: Path) -> None:
@@ -159,7 +159,10 @@ def channel_uv(data: bytes, channel: int = 1) -> np.ndarray:
     return samples_uv(list(cyton.Decoder().feed(data)))[:, channel - 1]
 
 
-@pytest.mark.parametrize("kind", [k for k in Kind if k is not Kind.UNPLUG])
+NOT_IN_THE_BYTES = (Kind.UNPLUG, Kind.SPLIT, Kind.ALARM, Kind.CLOCK_JUMP)
+
+
+@pytest.mark.parametrize("kind", [k for k in Kind if k not in NOT_IN_THE_BYTES])
 def test_a_script_is_deterministic_however_it_is_batched(kind: Kind) -> None:
     script = [Fault(1.0, 1.0, kind)]
     assert played(script) == played(script, batch=32) != played([])

@@ -1,0 +1,32 @@
+"""What an emulated device is, and which there are: the registry, names to `"module:attr"`.
+
+A maker takes a `Scene` and gives the device without its cable, which has no clock, thread or port:
+`play` puts it on one, in real time, at the true baud rate, and does what the script says to the
+cable.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+EMULATORS: dict[str, str] = {}
+
+
+class Emulated(Protocol):
+    """A device, told the time: `t_s` is seconds since it was switched on and never runs backwards.
+
+    Frames (or datagrams) are handed out one by one: what the script does to the cable, it does to
+    whole frames.
+    """
+
+    def hear(self, data: bytes, t_s: float) -> list[bytes]:
+        """Take the host's bytes, however they were cut, and give the answer."""
+        ...
+
+    def say(self, t_s: float) -> list[bytes]:
+        """All frames that are due by `t_s` and were not given yet."""
+        ...
+
+    def next_s(self) -> float | None:
+        """When the next frame is due; None while nothing will be said unasked."""
+        ...
