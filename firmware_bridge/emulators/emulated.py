@@ -7,9 +7,18 @@ cable.
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+from typing import TYPE_CHECKING, Protocol
+
+from firmware_bridge.errors import UnknownDeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from firmware_bridge.emulators.patient import Scene
 
 EMULATORS: dict[str, str] = {}
+""""module:attr" of makers: `make(scene) -> Emulated`."""
 
 
 class Emulated(Protocol):
@@ -30,3 +39,12 @@ class Emulated(Protocol):
     def next_s(self) -> float | None:
         """When the next frame is due; None while nothing will be said unasked."""
         ...
+
+
+def emulated(name: str, scene: Scene) -> Emulated:
+    """A new emulation of the device `name`. Raises `UnknownDeviceError`."""
+    if name not in EMULATORS:
+        raise UnknownDeviceError(f"no emulator of '{name}'", f"use one of: {', '.join(EMULATORS)}")
+    module, _, attr = EMULATORS[name].partition(":")
+    make: Callable[[Scene], Emulated] = getattr(importlib.import_module(module), attr)
+    return make(scene)

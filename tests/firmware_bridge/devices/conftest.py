@@ -1,0 +1,105 @@
+"""A device's emulator and a link on a cable that exists in memory, in time that moves when told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from firmware_bridge.devices import device
+from firmware_bridge.emulators.emulated import emulated
+from firmware_bridge.emulators.patient import Scene
+from firmware_bridge.errors import LinkError
+from firmware_bridge.link import Link
+from firmware_bridge.session import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from firmware_bridge.emulators.emulated import Emulated
+    from firmware_bridge.types import Device, LinkMessage, Wire
+
+STEP_S = 0.01
+
+
+class Cable:
+    """The port of one connection: what the emulator says is read a frame at a time (a datagram),
+    or `cut` bytes at a time."""
+
+    def __init__(self, emulated: Emulated, cut: int | None = None) -> None:
+        self._emulated = emulated
+        self._cut = cut
+        self._inbox: list[bytes] = []
+        self.t_s = 0.0
+        self.heard = b""
+        self.said = b""
+        self.plugged = True
+
+    def advance(self, t_s: float) -> None:
+        self.t_s = t_s
+        self._take(self._emulated.say(t_s))
+
+    def _take(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            self.said += frame
+            step = self._cut or len(frame)
+            self._inbox += [frame[i : i + step] for i in range(0, len(frame), step)]
+
+    def fileno(self) -> int:
+        return 7
+
+    def read(self) -> bytes:
+        if not self.plugged:
+            raise LinkError("unplugged", "plug it in")
+        return self._inbox.pop(0) if self._inbox else b""
+
+    def write(self, data: bytes) -> None:
+        if not self.plugged:
+            raise LinkError("unplugged", "plug it in")
+        self.heard += data
+        self._take(self._emulated.hear(data, self.t_s))
+
+    def close(self) -> None:
+        self._inbox.clear()
+
+
+class Wired:
+    """`run(seconds)` gives every message of the link in that time; `cable` is the one port."""
+
+    def __init__(self, device: Device, emulated: Emulated, cut: int | None = None) -> None:
+        self.cable = Cable(emulated, cut)
+        self._t_s = 0.0
+        self.link = Link(device, "memory", open_port=self._open, random01=lambda: 0.0)
+        self.messages: list[LinkMessage] = []
+
+    def _open(self, address: str, wire: Wire) -> Cable:
+        if not self.cable.plugged:
+            raise LinkError("no such port", "plug it in")
+        return self.cable
+
+    def run(self, seconds: float) -> list[LinkMessage]:
+        found: list[LinkMessage] = []
+        if self._t_s == 0.0:
+            found += self.link.open(0)
+        end_s = self._t_s + seconds
+        while self._t_s < end_s:
+            self._t_s = round(self._t_s + STEP_S, 6)
+            self.cable.advance(self._t_s)
+            before = None
+            while self.cable._inbox or before is None:  # all that is there, as the loop would
+                before = len(self.cable._inbox)
+                found += self.link.poll(int(self._t_s * NS_PER_S))
+                if not self.cable.plugged or len(self.cable._inbox) == before:
+                    break
+        self.messages += found
+        return found
+
+
+@pytest.fixture
+def wire() -> Callable[..., Wired]:
+    """`wire(name, scene, cut)`: a registered device's emulator and a link to it."""
+
+    def make(name: str, scene: Scene | None = None, cut: int | None = None) -> Wired:
+        return Wired(device(name), emulated(name, scene or Scene()), cut)
+
+    return make

@@ -1,0 +1,150 @@
+"""What holds for every registered device, whatever it says.
+
+Split: however the bytes are cut, values and counters are the same. Account: every byte received is
+in a frame, a text, skipped, or among the few pending. Damage: nothing raises, memory is bounded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firmware_bridge.devices import DEVICES, device
+from firmware_bridge.emulators.emulated import EMULATORS
+from firmware_bridge.nomenclature import TERMS, WITH_NUMBER
+from firmware_bridge.session import Event, State
+from firmware_bridge.types import Alert, LinkLost, LinkUp, Numeric, SampleBlock
+
+FROM_THE_WIRE = (Event.READY, Event.ALIVE, Event.REFUSED, Event.FRAMES, Event.TIMEOUT)
+SECONDS = 12.0
+
+
+@pytest.fixture
+def heard(wire: Any) -> Any:
+    """`heard(name)`: the emulator beside a link for a while, and what the link made of it."""
+
+    def run(name: str) -> tuple[Any, list[Any]]:
+        wired = wire(name)
+        return wired, wired.run(SECONDS)
+
+    return run
+
+
+def flat(messages: list[Any]) -> list[Any]:
+    """Messages with the cuts between blocks of a feed taken out: (feed, seq, sample) one by one."""
+    out: list[Any] = []
+    for m in messages:
+        if isinstance(m, SampleBlock):
+            rows = [tuple(map(repr, row.tolist())) for row in m.samples]
+            out += [(m.feed, m.seq + i, m.lost if i == 0 else 0, r) for i, r in enumerate(rows)]
+        else:
+            out.append(m)
+    return out
+
+
+def by_kind(items: list[Any]) -> dict[Any, list[Any]]:
+    """In order within each feed, and within everything that is no sample: a cut may change how
+    samples of different feeds alternate, nothing else."""
+    kinds: dict[Any, list[Any]] = {}
+    for item in items:
+        kinds.setdefault(item[0] if isinstance(item, tuple) else "values", []).append(item)
+    return kinds
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_device_has_an_emulator_and_says_what_it_is(name: str) -> None:
+    found = device(name)
+    assert name in EMULATORS
+    assert found.title and found.spec and found.proved_by and found.unproved
+    assert found.feeds or found.numerics
+    assert all(channel in TERMS for channel in found.numerics)
+    channels = [c for feed in found.feeds for c in feed.channels]
+    assert all(channel == "" or channel in TERMS for channel in channels)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_no_event_of_an_open_port_is_illegal(name: str) -> None:
+    """What a device does is never our bug; every state that waits has a deadline."""
+    dialogue = device(name).dialogue
+    reached = {step.state for step in dialogue.table.values()} - {State.LOST}
+    for pair in itertools.product(reached, FROM_THE_WIRE):
+        assert pair in dialogue.table, pair
+    assert reached <= set(dialogue.timeout_s)
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_link_and_emulator_come_together(name: str, heard: Any) -> None:
+    """Everything in the capability list arrives, in its unit, with numbers that can be."""
+    wired, messages = heard(name)
+    assert not [m for m in messages if isinstance(m, LinkLost)]
+    assert sum(isinstance(m, LinkUp) for m in messages) == 1
+    numerics = [m for m in messages if isinstance(m, Numeric)]
+    assert {m.channel for m in numerics} == set(device(name).numerics)
+    for m in numerics:
+        assert m.unit == TERMS[m.channel].unit
+        assert (m.value is not None) == (m.validity in WITH_NUMBER)
+        assert m.value is None or math.isfinite(m.value)
+    blocks = [m for m in messages if isinstance(m, SampleBlock)]
+    assert {m.feed for m in blocks} == {feed.name for feed in device(name).feeds}
+    for feed in device(name).feeds:
+        mine = [m for m in blocks if m.feed == feed.name]
+        assert all(m.samples.shape[1] == len(feed.channels) for m in mine)
+        assert all(m.samples.dtype == np.float32 and m.unit == feed.unit for m in mine)
+        ends = [m.seq + len(m.samples) for m in mine]
+        assert [m.seq for m in mine[1:]] == ends[:-1]  # nothing lost, nothing twice
+    assert not [m for m in messages if isinstance(m, Alert) and m.active]
+    assert not wired.link.counters.stream.rejects
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_cuts_change_nothing(name: str, heard: Any) -> None:
+    """Whole frames, single bytes and random pieces of the very same stream."""
+    if device(name).datagrams:
+        pytest.skip("datagrams are not cut")
+    said = heard(name)[0].cable.said
+    rng = random.Random(1)
+    pieces, at = [], 0
+    while at < len(said):
+        size = rng.randint(1, 400)
+        pieces.append(said[at : at + size])
+        at += size
+    singles = [said[i : i + 1] for i in range(min(len(said), 4000))]
+    for cut in (pieces, singles):
+        data = b"".join(cut)
+        whole, other = device(name).decoder(), device(name).decoder()
+        expected = flat(whole.feed(data))
+        found = flat([m for piece in cut for m in other.feed(piece)])
+        assert by_kind(found) == by_kind(expected)
+        assert other.counters == whole.counters
+        assert whole.counters.received_bytes == len(data)
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_damage_raises_nothing_and_is_counted(name: str, heard: Any) -> None:
+    """Flipped bits, lost and doubled bytes, noise: no exception, no impossible number, bounded
+    memory, and no more bytes accounted for than came."""
+    said = heard(name)[0].cable.said[:20_000]
+    rng = random.Random(2)
+    decoder = device(name).decoder()
+    for _ in range(20):
+        dirty = bytearray(said)
+        for _ in range(max(1, len(dirty) // 60)):
+            at = rng.randrange(len(dirty))
+            action = rng.random()
+            if action < 0.6:
+                dirty[at] ^= 1 << rng.randrange(8)
+            elif action < 0.8:
+                del dirty[at]
+            else:
+                dirty[at:at] = rng.randbytes(rng.randint(1, 9))
+        for m in decoder.feed(bytes(dirty)):
+            if isinstance(m, Numeric) and m.value is not None:
+                assert TERMS[m.channel].low <= m.value <= TERMS[m.channel].high
+    decoder.feed(rng.randbytes(200_000))
+    c = decoder.counters
+    assert c.text_bytes + c.skipped_bytes <= c.received_bytes
