@@ -203,9 +203,9 @@ class Device:
     `spec` cites the documents it implements. `feeds` and `numerics` (MDC ids) are what it can
     send: its capability list. `decoder` makes a decoder whose first sample is number 0.
     `sure_frames` is how many frames in a row, heard without being asked, tell this device from any
-    other; 0: it says nothing unasked, or nothing that could be told apart. `datagrams`: each read of
-    its port is one whole message. `proved_by` and
-    `unproved` name the independent evidence, and what has none.
+    other; 0: it says nothing unasked, or nothing that could be told apart. `datagrams`: each read
+    of its port is one whole message. `proved_by` and `unproved` name the independent evidence, and
+    what has none.
     """
 
     name: str
