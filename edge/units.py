@@ -1,4 +1,4 @@
-"""Units: one table from MDC dimensions (ISO/IEEE 11073-10101) to UCUM; a mismatch is refused.
+"""Units: a mismatch is refused. The table from MDC dimensions to UCUM is `nomenclature.UNITS`.
 
 Nothing is converted here. Where a device file states a conversion, its source applies it.
 """
@@ -6,20 +6,12 @@ Nothing is converted here. Where a device file states a conversion, its source a
 from __future__ import annotations
 
 from edge.errors import StartError
-
-UCUM = {
-    "MDC_DIM_MILLI_VOLT": "mV",
-    "MDC_DIM_MICRO_VOLT": "uV",
-    "MDC_DIM_BEAT_PER_MIN": "/min",
-    "MDC_DIM_PERCENT": "%",
-    "MDC_DIM_SEC": "s",
-    "MDC_DIM_MILLI_SEC": "ms",
-}
+from firmware_bridge.nomenclature import UNITS
 
 
 def same_unit(a: str, b: str) -> bool:
     """Whether two units, UCUM codes or MDC dimensions of the table, are one and the same."""
-    return UCUM.get(a, a) == UCUM.get(b, b)
+    return UNITS.get(a, a) == UNITS.get(b, b)
 
 
 def require_unit(source_unit: str, manifest_unit: str, where: str) -> None:

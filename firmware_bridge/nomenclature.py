@@ -12,6 +12,34 @@ from dataclasses import dataclass
 
 from firmware_bridge.types import Numeric, Validity
 
+UNITS = {
+    "MDC_DIM_MILLI_VOLT": "mV",
+    "MDC_DIM_MICRO_VOLT": "uV",
+    "MDC_DIM_BEAT_PER_MIN": "/min",
+    "MDC_DIM_RESP_PER_MIN": "/min",
+    "MDC_DIM_PERCENT": "%",
+    "MDC_DIM_MMHG": "mm[Hg]",
+    "MDC_DIM_CM_H2O": "cm[H2O]",
+    "MDC_DIM_DEGC": "Cel",
+    "MDC_DIM_MILLI_L": "mL",
+    "MDC_DIM_L_PER_MIN": "L/min",
+    "MDC_DIM_KILO_G": "kg",
+    "MDC_DIM_DIMLESS": "1",
+    "MDC_DIM_SEC": "s",
+    "MDC_DIM_MILLI_SEC": "ms",
+    "262656": "1",
+    "262688": "%",
+    "263762": "mL",
+    "263875": "kg",
+    "264864": "/min",
+    "264928": "/min",
+    "265216": "L/min",
+    "266016": "mm[Hg]",
+    "266048": "cm[H2O]",
+    "268192": "Cel",
+}
+"""MDC dimensions, by reference id and by code, in UCUM."""
+
 WITH_NUMBER = (Validity.VALID, Validity.QUESTIONABLE)
 
 

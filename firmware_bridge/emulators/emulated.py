@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from firmware_bridge.emulators.patient import Scene
 
-EMULATORS: dict[str, str] = {}
+EMULATORS: dict[str, str] = {
+    "hl7-oru": "firmware_bridge.emulators.hl7_oru:Gateway",
+}
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 
 

@@ -1,0 +1,204 @@
+"""Monitors and gateways that report by HL7 v2 ORU^R01 over MLLP: they connect and send.
+
+Implements HL7 v2.6 chapters 2 (MSH, ACK) and 7 (ORU, OBX), IHE PCD Technical Framework volume 2,
+PCD-01 "Communicate PCD Data" (OBX-3 by MDC code, OBX-11, OBX-14). Mindray's gateways speak this
+profile; observations under a vendor's own codes are counted as `unknown code`, never guessed.
+
+Each message is answered at once: AA when it was understood, AR for another kind of message, AE for
+one that cannot be read. A message sent again (same MSH-10) is acknowledged again and not taken
+twice. Nothing about the patient is kept: PID and PV1 are not read.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from firmware_bridge.mllp import Unframer, framed
+from firmware_bridge.nomenclature import TERMS, UNITS, numeric
+from firmware_bridge.session import NS_PER_S, Event, listening
+from firmware_bridge.types import Counters, Device, Message, Send, Sign, Validity, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SILENT_S = 120.0  # gateways send once a minute, some every second
+REMEMBERED = 64
+NOT_AVAILABLE = 8388607  # IEEE 11073 NaN of a FLOAT, as some gateways print it
+
+VALIDITIES = {  # OBX-11, HL7 table 0085
+    "R": Validity.VALID,  # entered, not verified: what every monitor sends
+    "F": Validity.VALID,
+    "C": Validity.VALID,
+    "P": Validity.QUESTIONABLE,
+    "S": Validity.QUESTIONABLE,
+    "": Validity.VALID,
+}
+"""Every other status, X (cannot be obtained) first, means that there is no value."""
+
+_BY_CODE = {str(term.code): name for name, term in TERMS.items() if term.code is not None}
+_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?(?:\.(\d{1,4}))?([+-]\d{4})?")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?|[+-]?\.\d+")
+
+NUMERICS = (
+    "MDC_ECG_HEART_RATE",
+    "MDC_PULS_OXIM_PULS_RATE",
+    "MDC_PULS_OXIM_SAT_O2",
+    "MDC_PRESS_BLD_NONINV_SYS",
+    "MDC_PRESS_BLD_NONINV_DIA",
+    "MDC_PRESS_BLD_NONINV_MEAN",
+    "MDC_RESP_RATE",
+    "MDC_TEMP",
+)
+"""What the emulator and every multi-parameter monitor send; other known codes are taken too."""
+
+
+class Segment:
+    """One segment's fields, counted from 1 as HL7 does; absent ones are empty."""
+
+    def __init__(self, line: str, separators: str) -> None:
+        self._fields = line.split(separators[0])
+        self._component = separators[1]
+        self.name = self._fields[0]
+
+    def field(self, n: int) -> str:
+        """Field `n`; of MSH, field 1 is the separator itself."""
+        i = n - 1 if self.name == "MSH" else n
+        return self._fields[i] if 0 <= i < len(self._fields) else ""
+
+    def components(self, n: int) -> list[str]:
+        """The components of field `n`, at least three."""
+        return [*self.field(n).split(self._component), "", "", ""]
+
+
+def segments(message: bytes) -> list[Segment]:
+    """The segments of a message. Raises `ValueError` for what is no HL7."""
+    text = message.decode("utf-8", "replace")
+    if not text.startswith("MSH") or len(text) < 8:
+        raise ValueError("it does not begin with MSH")
+    separators = text[3:8]
+    if len(set(separators)) != 5 or any(c.isalnum() or c.isspace() for c in separators):
+        raise ValueError("MSH-1 and MSH-2 are no separators")
+    lines = text.replace("\n", "\r").split("\r")
+    return [Segment(line, separators) for line in lines if line]
+
+
+def time_ns(text: str) -> int | None:
+    """An HL7 time in ns since 1970, without a zone as if UTC; None where it is none."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute = (int(found[i]) for i in range(1, 6))
+    second = int(found[6] or 0)
+    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61):
+        return None
+    seconds = calendar.timegm((year, month, day, hour, minute, second))
+    if found[8]:
+        east_s = int(found[8][1:3]) * 3600 + int(found[8][3:]) * 60
+        seconds -= east_s if found[8][0] == "+" else -east_s
+    return seconds * NS_PER_S + int((found[7] or "0").ljust(9, "0"))
+
+
+def acknowledgement(msh: Segment | None, code: str, text: str = "") -> bytes:
+    """The framed ACK of a message: `code` AA, AE or AR."""
+    control, version = (msh.field(10), msh.field(12)) if msh else ("", "2.6")
+    sender = "|".join(msh.field(n) for n in (5, 6, 3, 4)) if msh else "|||"
+    # What is repeated from the message must not open a segment or a block of its own.
+    clean = re.sub(r"[\x00-\x1f|]", "", control)
+    head = f"MSH|^~\\&|{re.sub(r'[^ -~]', '', sender)}|||ACK|{clean}|P|{version[:8] or '2.6'}"
+    said = f"MSA|{code}|{clean}" + (f"|{text}" if text else "")
+    return framed(f"{head}\r{said}\r".encode())
+
+
+class Decoder:
+    """MLLP bytes in; numerics, and the acknowledgement of each message, out."""
+
+    def __init__(self) -> None:
+        self._unframer = Unframer()
+        self._seen: deque[str] = deque(maxlen=REMEMBERED)
+        self._tally: Counter[str] = Counter()
+        self._rejects: Counter[str] = Counter()
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the decoder was made."""
+        return Counters(
+            **self._tally,
+            skipped_bytes=self._unframer.tally["skipped_bytes"],
+            rejects=dict(self._rejects + self._unframer.rejected),
+        )
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take the next bytes as they came and return what they complete. Never raises."""
+        self._tally["received_bytes"] += len(data)
+        return [m for message in self._unframer.feed(data) for m in self._message(message)]
+
+    def _message(self, message: bytes) -> list[Message]:
+        try:
+            found = segments(message)
+        except ValueError as error:
+            self._rejects["no HL7"] += 1
+            return [Send(acknowledgement(None, "AE", str(error)))]
+        msh, control = found[0], found[0].field(10)
+        if msh.components(9)[:2] != ["ORU", "R01"] or not control:
+            self._rejects["not ORU^R01"] += 1
+            return [Send(acknowledgement(msh, "AR", "ORU^R01 with a control id is understood"))]
+        if control in self._seen:
+            self._tally["duplicates"] += 1
+            return [Send(acknowledgement(msh, "AA")), Sign(Event.ALIVE)]
+        self._seen.append(control)
+        self._tally["frames"] += 1
+        values = self._values(found[1:], time_ns(msh.field(7)))
+        return [*(values or [Sign(Event.ALIVE)]), Send(acknowledgement(msh, "AA"))]
+
+    def _values(self, found: Sequence[Segment], sent_ns: int | None) -> list[Message]:
+        """The numerics of all OBX rows; their own time, else the OBR's, else the message's."""
+        out: list[Message] = []
+        observed_ns = sent_ns
+        for segment in found:
+            if segment.name == "OBR":
+                observed_ns = time_ns(segment.field(7)) or sent_ns
+            elif segment.name == "OBX" and segment.field(2) == "NM":
+                out += self._numeric(segment, observed_ns)
+        return out
+
+    def _numeric(self, obx: Segment, observed_ns: int | None) -> list[Message]:
+        code, name, system = obx.components(3)[:3]
+        channel = _BY_CODE.get(code, name) if system == "MDC" else ""
+        if channel not in TERMS:
+            self._rejects["unknown code"] += 1
+            return []
+        if not self._in_its_unit(obx, channel):
+            self._rejects["unit"] += 1
+            return []
+        validity = VALIDITIES.get(obx.field(11), Validity.UNAVAILABLE)
+        text = obx.field(5).strip()
+        value = float(text) if _NUMBER.fullmatch(text) else None
+        if not text or value == NOT_AVAILABLE:
+            validity = Validity.UNAVAILABLE
+        t_ns = time_ns(obx.field(14)) or observed_ns
+        return [numeric(channel, value, validity, t_ns)]
+
+    @staticmethod
+    def _in_its_unit(obx: Segment, channel: str) -> bool:
+        """A row without value may leave the unit away; one with another unit is not taken."""
+        code, name, system = obx.components(6)[:3]
+        if not code and not name:
+            return not obx.field(5).strip()
+        unit = UNITS.get(name) or UNITS.get(code) if system == "MDC" else code
+        return unit == TERMS[channel].unit
+
+
+DEVICE = Device(
+    name="hl7-oru",
+    title="HL7 v2 ORU^R01 over MLLP (Mindray and other gateways)",
+    spec="HL7 v2.6 chapters 2 and 7, MLLP; IHE PCD-01",
+    wire=Wire(1_000_000),
+    dialogue=listening(SILENT_S),
+    decoder=Decoder,
+    numerics=NUMERICS,
+    proved_by="python-hl7, hl7apy and node-hl7-client send to it and read its acknowledgement",
+    unproved="a real monitor or gateway; vendors' own codes are not taken",
+)
