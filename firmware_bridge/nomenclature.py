@@ -58,6 +58,7 @@ TERMS = {
     "MDC_ECG_HEART_RATE": Term(147842, "/min", 0, 350),
     "MDC_PULS_OXIM_PULS_RATE": Term(149530, "/min", 0, 350),
     "MDC_PULS_RATE": Term(149514, "/min", 0, 350),
+    "MDC_PULS_RATE_NON_INV": Term(149546, "/min", 0, 350),
     "MDC_ECG_ELEC_POTL": Term(131328, "mV", -20, 20),
     "MDC_ECG_ELEC_POTL_I": Term(131329, "mV", -20, 20),
     "MDC_ECG_ELEC_POTL_II": Term(131330, "mV", -20, 20),

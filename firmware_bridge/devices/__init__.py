@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 DEVICES = {
     "cyton": "firmware_bridge.devices.cyton:DEVICE",
     "hl7-oru": "firmware_bridge.devices.hl7_oru:DEVICE",
+    "phd-blood-pressure": "firmware_bridge.devices.phd:BLOOD_PRESSURE",
+    "phd-oximeter": "firmware_bridge.devices.phd:OXIMETER",
+    "phd-scale": "firmware_bridge.devices.phd:SCALE",
 }
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 EMULATORS: dict[str, str] = {
     "hl7-oru": "firmware_bridge.emulators.hl7_oru:Gateway",
+    "phd-blood-pressure": "firmware_bridge.emulators.phd:blood_pressure",
+    "phd-oximeter": "firmware_bridge.emulators.phd:oximeter",
+    "phd-scale": "firmware_bridge.emulators.phd:scale",
 }
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 

@@ -27,6 +27,7 @@ VALUES = {  # mean, and how far it swings in a minute
     "MDC_ECG_HEART_RATE": (HEART_BPM, 0.0),
     "MDC_PULS_OXIM_PULS_RATE": (HEART_BPM, 0.0),
     "MDC_PULS_RATE": (HEART_BPM, 0.0),
+    "MDC_PULS_RATE_NON_INV": (HEART_BPM, 0.0),
     "MDC_RESP_RATE": (BREATHS_BPM, 0.0),
     "MDC_PULS_OXIM_SAT_O2": (97.0, 1.0),
     "MDC_BLD_PERF_INDEX": (2.5, 0.5),
