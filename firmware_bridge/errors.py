@@ -27,6 +27,10 @@ class UnknownDeviceError(BridgeError, LookupError):
     """No device of that name is registered."""
 
 
+class MapError(BridgeError):
+    """A map of registers cannot be used as written."""
+
+
 class FaultScriptError(BridgeError):
     """A script of faults for an emulator cannot be used as written."""
 

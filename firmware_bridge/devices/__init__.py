@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, cast
 from firmware_bridge.errors import UnknownDeviceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from firmware_bridge.types import Device
 
 DEVICES = {
@@ -19,11 +21,23 @@ DEVICES = {
     "phd-scale": "firmware_bridge.devices.phd:SCALE",
 }
 
+MAPPED = {"modbus": "firmware_bridge.devices.modbus:mapped"}
+"""Devices that a map file describes: `mapped(path) -> Device`."""
 
-def device(name: str) -> Device:
-    """The registered device. Raises `UnknownDeviceError` listing the known names, nearest first."""
+
+def device(name: str, map_path: str = "") -> Device:
+    """The registered device, or the one that the map at `map_path` describes.
+
+    Raises `UnknownDeviceError` listing the known names, nearest first, and `MapError`.
+    """
+    if name in MAPPED:
+        module_name, _, attr = MAPPED[name].partition(":")
+        mapped: Callable[[str], Device] = getattr(importlib.import_module(module_name), attr)
+        return mapped(map_path)
     if name not in DEVICES:
-        nearest = sorted(DEVICES, key=lambda k: -difflib.SequenceMatcher(None, name, k).ratio())
+        nearest = sorted(
+            [*DEVICES, *MAPPED], key=lambda k: -difflib.SequenceMatcher(None, name, k).ratio()
+        )
         raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {', '.join(nearest)}")
     module_name, _, attr = DEVICES[name].partition(":")
     return cast("Device", getattr(importlib.import_module(module_name), attr))

@@ -103,3 +103,9 @@ def wire() -> Callable[..., Wired]:
         return Wired(device(name), emulated(name, scene or Scene()), cut)
 
     return make
+
+
+@pytest.fixture
+def wire_to() -> Callable[..., Wired]:
+    """`wire_to(device, emulated, cut)`: any device and emulation."""
+    return Wired
