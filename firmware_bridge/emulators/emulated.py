@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from firmware_bridge.emulators.patient import Scene
 
-EMULATORS: dict[str, str] = {}
+EMULATORS = {
+    "cyton": "firmware_bridge.emulators.cyton:make",
+}
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 
 
