@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from firmware_bridge.emulators.patient import Scene
 
-EMULATORS: dict[str, str] = {
+EMULATORS = {
+    "cyton": "firmware_bridge.emulators.cyton:make",
     "hl7-oru": "firmware_bridge.emulators.hl7_oru:Gateway",
     "phd-blood-pressure": "firmware_bridge.emulators.phd:blood_pressure",
     "phd-oximeter": "firmware_bridge.emulators.phd:oximeter",
