@@ -9,15 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from edge import config as configuration
 from edge.bundle.admission import admitted
+from edge.bundle.integrity import MANIFEST, TEXTS, VOCAB
 from edge.bundle.load import load
+from edge.clock import NS_PER_S
 from edge.daemon.desk import Desk
 from edge.daemon.engine_link import EngineLink
-from edge.daemon.messages import Load
+from edge.daemon.item_lane import ItemLane, Stage, Terms
+from edge.daemon.messages import Contract, Load
+from edge.daemon.progress import Progress, read_progress
 from edge.daemon.signal_lane import SignalLane
 from edge.errors import StartError
-from edge.pipeline.decide import Decider, Ids
+from edge.log import log
+from edge.pipeline.course import read_saved
+from edge.pipeline.decide import Decider, Envelope, Ids
 from edge.pipeline.front import Front
 from edge.pipeline.preprocess import Preprocessor
 from edge.types import Provenance
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 
     from edge.bundle.admission import Admission
     from edge.bundle.load import Bundle
+    from edge.bundle.manifest import Manifest
     from edge.clock import Clock, WallAnchor
     from edge.config import BundleOptions, Config, Part
     from edge.daemon.core import Lane, Outlet
@@ -72,7 +81,24 @@ def prepare(settings: Config) -> dict[str, Prepared]:
         )
     for part in settings.sources:
         _require_fit(part, prepared[part.bundle].bundle)
+    for link in settings.chain:
+        _require_chained(prepared[link.from_].bundle, prepared[link.to].bundle)
     return prepared
+
+
+def _require_chained(before: Bundle, after: Bundle) -> None:
+    """Only what names something can be asked about, and not beat by beat."""
+    output = before.manifest.output
+    if before.manifest.kind == SIGNAL or not (output.labels or output.tokens):
+        raise StartError(
+            f"no chain can begin at bundle '{before.name}': it names nothing that was asked once",
+            "begin it at a bundle of texts, images or rows that gives labels",
+        )
+    if after.manifest.kind != "text":
+        raise StartError(
+            f"no chain can lead to bundle '{after.name}': it takes no text",
+            "lead it to a bundle of texts",
+        )
 
 
 def _require_fit(part: Part, bundle: Bundle) -> None:
@@ -105,7 +131,22 @@ def _load(settings: Config, bundle: Bundle, chosen: Admission) -> Load:
         precision=chosen.precision,
         threads=settings.engine.threads,
         model=bundle.model(chosen.precision),
+        contract=None if bundle.manifest.kind == SIGNAL else _contract(bundle),
     )
+
+
+def _contract(bundle: Bundle) -> Contract:
+    files = {name: bundle.files[name] for name in (MANIFEST, VOCAB, TEXTS) if name in bundle.files}
+    return Contract(bundle.name, bundle.digest, files)
+
+
+def _terms(part: Part, manifest: Manifest) -> Terms | None:
+    features = manifest.features
+    if features is None:
+        return None
+    step_ns = round(features.step_s * NS_PER_S)
+    due_ns = round(part.options.due_s * NS_PER_S) or step_ns
+    return Terms(frozenset(column.name for column in features.columns), step_ns, due_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +163,45 @@ class Wiring:
 
     def lane(self, part: Part, source: Any) -> Lane:
         """The lane of one opened source."""
-        return self._signal(part, source, self.served[part.bundle])
+        served = self.served[part.bundle]
+        if served.bundle.manifest.kind == SIGNAL:
+            return self._signal(part, source, served)
+        progress, begun_anew = self._left_behind(part, served)
+        first = {part.bundle: self._stage(part, part.bundle, source.name)}
+        chained = {
+            link.to: self._stage(part, link.to, f"{source.name} > {link.to}")
+            for link in self.settings.chain
+        }
+        terms = _terms(part, served.bundle.manifest)
+        return ItemLane(
+            source, {**chained, **first}, part.bundle, terms, self.outlet, self.clock, progress,
+            begun_anew,
+        )  # fmt: skip
+
+    def _stage(self, part: Part, name: str, source: str) -> Stage:
+        """One bundle as asked by a source, or because of one."""
+        served = self.served[name]
+        envelope = Envelope(self.ids, part.bed, source, self.anchor, served.provenance)
+        leads_to = tuple(link.to for link in self.settings.chain if link.from_ == name)
+        return Stage(served.desk, envelope, leads_to)
+
+    def _left_behind(self, part: Part, served: Served) -> tuple[Progress, str]:
+        """How far the source came before, and why its course does not go on, if it does not."""
+        bodies = [k.body for k in self.kept if (k.bed, k.source) == (part.bed, part.name)]
+        if not bodies:
+            return Progress(), ""
+        try:
+            progress = read_progress(bodies[0])
+        except ValueError as error:
+            log("progress_refused", source=part.name, cause=str(error))
+            return Progress(), f"what was kept cannot be read ({error})"
+        try:
+            if progress.course:
+                read_saved(progress.course, served.bundle.digest, served.chosen.precision)
+        except StartError as error:
+            log("course_refused", source=part.name, cause=str(error))
+            return msgspec.structs.replace(progress, course=b"", rows=()), error.cause
+        return progress, ""
 
     def _signal(self, part: Part, source: Any, served: Served) -> SignalLane:
         manifest = served.bundle.manifest
