@@ -10,7 +10,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -24,6 +24,8 @@ else:
     import tomli as tomllib
 
 SCHEMA = 1
+ITEM = r"\[.*?\]"
+"""In msgspec's paths: which entry of a list."""
 PLUGIN_TABLES = ("sources", "sinks", "preprocess", "engines", "devices")
 
 
@@ -32,17 +34,28 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BundleOptions(Strict, frozen=True, kw_only=True):
-    """Which bundle to run. `path`: directory, zip, or the name of an installed or reference one."""
+    """One bundle to run. `path`: directory, zip, or the name of an installed or reference one. The
+    configuration speaks of it by its `id`: without one, the last part of its path. `deadline_ms`
+    takes the place of the engine's for answers that take longer, or less."""
 
     path: str
+    id: str = ""
     trusted_keys: tuple[str, ...] = ()
+    deadline_ms: float | None = None
 
 
 class EngineOptions(Strict, frozen=True, kw_only=True):
-    """The engine child. No reply within `deadline_ms`: it is killed, a new one is started."""
+    """Each bundle's engine child. No reply within `deadline_ms`: it is killed, another started."""
 
     deadline_ms: float = 500.0
     threads: int = 1
+
+
+class ChainOptions(Strict, frozen=True, kw_only=True):
+    """What one bundle finds becomes the text that another one is asked: their ids."""
+
+    from_: str = msgspec.field(name="from")
+    to: str
 
 
 class Document(Strict, frozen=True, kw_only=True):
@@ -51,8 +64,9 @@ class Document(Strict, frozen=True, kw_only=True):
     schema: int
     bed: str
     state_dir: str
-    bundle: BundleOptions
+    bundles: list[BundleOptions]
     engine: EngineOptions = EngineOptions()
+    chain: list[ChainOptions] = []
     sources: list[dict[str, Any]]
     sinks: list[dict[str, Any]] = []
     plugins: dict[str, dict[str, str]] = {}
@@ -60,11 +74,19 @@ class Document(Strict, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A source or sink: its registered kind, its factory, and its decoded options."""
+    """A source or sink: its registered kind, its factory, and its decoded options. A source feeds
+    the bundle of an id, and speaks of a bed; to a sink they mean nothing."""
 
     kind: str
     factory: Any
     options: Any
+    bundle: str = ""
+    bed: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results: its option `name`."""
+        return str(getattr(self.options, "name", self.kind))
 
     def build(self) -> Any:
         """A new instance; opening it is the caller's."""
@@ -78,8 +100,9 @@ class Config:
     path: Path
     bed: str
     state_dir: Path
-    bundle: BundleOptions
+    bundles: tuple[BundleOptions, ...]
     engine: EngineOptions
+    chain: tuple[ChainOptions, ...]
     sources: tuple[Part, ...]
     sinks: tuple[Part, ...]
     plugins: dict[str, dict[str, str]]
@@ -105,27 +128,77 @@ def parse(text: str, file: Path) -> Config:
         raise StartError(f"{file}: not TOML ({error})", "correct the line named") from None
     document = convert(tree, Document, f"{file}")
     _check(document, file)
-    return Config(
+    config = Config(
         path=file,
         bed=document.bed,
         state_dir=_beside(file, document.state_dir),
-        bundle=_with_paths(document.bundle, file),
+        bundles=tuple(_with_paths(bundle, file) for bundle in document.bundles),
         engine=document.engine,
-        sources=_parts(document, "sources", document.sources, file),
+        chain=tuple(document.chain),
+        sources=_sources(document, file),
         sinks=_parts(document, "sinks", document.sinks, file),
         plugins=document.plugins,
     )
+    _check_wiring(config)
+    return config
 
 
 def _check(document: Document, file: Path) -> None:
     if document.schema > SCHEMA:
         raise StartError(f"{file}: schema {document.schema} is newer than {SCHEMA}", "update medge")
-    if not document.sources:
-        raise StartError(f"{file}: no source", "add a [[sources]] table")
+    for name, entries in (("bundles", document.bundles), ("sources", document.sources)):
+        if not entries:
+            raise StartError(f"{file}: none of the {name}", f"add a [[{name}]] table")
     for table in document.plugins:
         if table not in PLUGIN_TABLES:
             known = ", ".join(nearest_first(table, PLUGIN_TABLES))
             raise StartError(f"{file}: unknown plugin table '{table}'", f"use one of: {known}")
+
+
+def _check_wiring(config: Config) -> None:
+    """Every id is known, every bundle fed, every name said once, and no chain comes back."""
+    ids = [bundle.id for bundle in config.bundles]
+    _require_once(config, "bundle", ids, "give each an id of its own")
+    names = [part.name for part in config.sources]
+    _require_once(config, "source", names, "give each a name of its own")
+    for part in config.sources:
+        _require_known(config, part.bundle, f"source '{part.name}'", ids)
+    for link in config.chain:
+        for end in (link.from_, link.to):
+            _require_known(config, end, "[[chain]]", ids)
+        if link.from_ in _after(config, link.to):
+            raise StartError(
+                f"{config.path}: the chain comes back to '{link.from_}'", "leave one step out"
+            )
+    fed = {part.bundle for part in config.sources}
+    for idle in [i for i in ids if not any(i in _after(config, start) for start in fed)]:
+        raise StartError(
+            f"{config.path}: nothing feeds bundle '{idle}'",
+            f'add a source with bundle = "{idle}", or leave the bundle out',
+        )
+
+
+def _after(config: Config, start: str) -> set[str]:
+    """The bundle `start`, and those that chains lead to from it."""
+    found, fresh = {start}, [start]
+    while fresh:
+        at = fresh.pop()
+        following = {link.to for link in config.chain if link.from_ == at} - found
+        found |= following
+        fresh += following
+    return found
+
+
+def _require_once(config: Config, what: str, names: list[str], fix: str) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise StartError(f"{config.path}: two {what}s are called '{name}'", fix)
+
+
+def _require_known(config: Config, name: str, where: str, known: list[str]) -> None:
+    if name not in known:
+        named = ", ".join(nearest_first(name, known))
+        raise StartError(f"{config.path}: {where}: no bundle '{name}'", f"use one of: {named}")
 
 
 def table(name: str, plugins: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -158,6 +231,25 @@ def _parts(
     return tuple(parts)
 
 
+def _sources(document: Document, file: Path) -> tuple[Part, ...]:
+    """Which bundle each feeds may be left out where there is just one, its bed always."""
+    entries, wired = [], []
+    for i, entry in enumerate(document.sources):
+        bundle, bed = entry.get("bundle"), entry.get("bed", document.bed)
+        if bundle is None and len(document.bundles) == 1:
+            bundle = _id(document.bundles[0])
+        if not isinstance(bundle, str) or not isinstance(bed, str):
+            known = ", ".join(map(_id, document.bundles))
+            raise StartError(
+                f"{file}: [[sources]] {i + 1}: it must say which bundle it feeds, as a text",
+                f"add bundle = one of: {known}",
+            )
+        entries.append({key: x for key, x in entry.items() if key not in ("bundle", "bed")})
+        wired.append((bundle, bed))
+    parts = _parts(document, "sources", entries, file)
+    return tuple(replace(p, bundle=bundle, bed=bed) for p, (bundle, bed) in zip(parts, wired))
+
+
 def _part(
     known: dict[str, str],
     name: str,
@@ -182,7 +274,11 @@ def _with_paths(bundle: BundleOptions, file: Path) -> BundleOptions:
     keys = tuple(str(_beside(file, key)) for key in bundle.trusted_keys)
     beside = _beside(file, bundle.path)
     path = str(beside) if beside.exists() else bundle.path
-    return BundleOptions(path=path, trusted_keys=keys)
+    return msgspec.structs.replace(bundle, path=path, trusted_keys=keys, id=_id(bundle))
+
+
+def _id(bundle: BundleOptions) -> str:
+    return bundle.id or Path(bundle.path).name.removesuffix(".zip")
 
 
 def _beside(file: Path, path: str) -> Path:
@@ -203,11 +299,12 @@ def _explain(message: str, kind: Any, where: str) -> StartError:
         return StartError(f"{where}: {message}", "correct the value")
     key, at = unknown.group(1), unknown.group(2) or ""
     known = nearest_first(key, _fields(kind, at))
-    place = f" in [{at}]" if at else ""
+    place = f" in [{re.sub(ITEM, '', at)}]" if at else ""
     return StartError(f"{where}: unknown key '{key}'{place}", f"did you mean '{known[0]}'?")
 
 
 def _fields(kind: Any, at: str) -> tuple[str, ...]:
-    for part in filter(None, re.sub(r"\[.*?\]", "", at).split(".")):
+    for part in filter(None, re.sub(ITEM, "", at).split(".")):
         kind = next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == part)
-    return tuple(kind.__struct_fields__)
+        kind = next(iter(get_args(kind)), kind)
+    return tuple(kind.__struct_encode_fields__)

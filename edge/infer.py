@@ -5,8 +5,6 @@ Owns reading the input and the shape of the answer; every answer is a `Diagnosis
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 from pathlib import Path
@@ -16,33 +14,28 @@ import msgspec
 
 from edge.bundle.admission import admitted, opened
 from edge.bundle.durable import write_whole
-from edge.bundle.integrity import VOCAB
 from edge.bundle.load import load
 from edge.clock import NS_PER_S
 from edge.errors import StartError
 from edge.pipeline.course import Course
 from edge.pipeline.decide import Envelope, Ids
+from edge.pipeline.judge import Judge
 from edge.pipeline.pipeline import UNMEASURED, build
-from edge.pipeline.postprocess import Told, told
+from edge.signals.rows import read_rows
 from edge.store.codec import encode_result
 from edge.types import Diagnosis, Provenance, Result, SourceLost, Withheld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edge.bundle.admission import Admission
     from edge.bundle.load import Bundle
-    from edge.bundle.manifest import Input
+    from edge.pipeline.postprocess import Told
 
 DONE = 0
 STDIN = "-"
 MAX_INPUT_BYTES = 64 << 20
 SHOWN = 20
-KINDS = {"window": "signal", "rr": "signal", "image": "image", "text": "text", "token": "text",
-         "features": "features"}  # fmt: skip
 
 
 def infer(
@@ -64,51 +57,19 @@ def infer(
     elif kind == "features":
         results = _course(loaded, choice, _read(source), course)
     else:
-        told_once = _once(loaded, choice, kind, _read(source))
-        results = [_result(_envelope(loaded, choice), told_once, 0)]
+        data = _read(source)
+        with opened(loaded, choice) as engine:
+            said = Judge(loaded, engine).told(data)
+        results = [_result(_envelope(loaded, choice), said, 0)]
     print(_json(loaded, results) if as_json else "\n".join(_lines(results)))
     return DONE
 
 
 def _kind(bundle: Bundle) -> str:
     """What the bundle takes."""
-    kinds = {KINDS.get(i.source) for i in bundle.manifest.inputs}
-    if len(kinds) != 1 or None in kinds:
+    if not bundle.manifest.kind:
         raise StartError(f"bundle '{bundle.name}' judges nothing", "choose a bundle that does")
-    return str(kinds.pop())
-
-
-def _once(bundle: Bundle, choice: Admission, kind: str, data: bytes) -> Told:
-    """An image or a text."""
-    manifest = bundle.manifest
-    with opened(bundle, choice) as engine:
-        if manifest.output.tokens:
-            from edge.text.advise import Advisor
-
-            return Advisor(bundle, engine).advise(data)
-        (declared,) = manifest.inputs
-        tensor = _image(data, declared) if kind == "image" else _text(bundle, data, declared)
-        if isinstance(tensor, Told):
-            return tensor
-        engine.inputs[declared.name][0] = tensor
-        engine.run()
-        return told(engine.outputs[manifest.output.name][0], manifest.output, 0, 0)
-
-
-def _image(data: bytes, declared: Input) -> NDArray[np.float32]:
-    from edge.vision.still import read_still
-
-    return read_still(data, declared.shape)
-
-
-def _text(bundle: Bundle, data: bytes, declared: Input) -> NDArray[np.float32] | Told:
-    from edge.text.encode import encode
-    from edge.text.vocab import read_vocabulary
-
-    assert bundle.manifest.text is not None
-    numbers = read_vocabulary(bundle.files[VOCAB]).numbers()
-    found = encode(data, bundle.manifest.text, numbers, declared.shape[0])
-    return found.ids if found.reason is None else Told((), found.reason, found.detail)
+    return bundle.manifest.kind
 
 
 def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) -> list[Result]:
@@ -120,7 +81,7 @@ def _course(bundle: Bundle, choice: Admission, data: bytes, file: str | None) ->
         course = Course(bundle.manifest, engine)
         if file and Path(file).exists():
             course.restore(_read(file), bundle.digest)
-        for row in _rows(data):
+        for row in read_rows(data):
             found = course.step(row)
             if course.impossible:
                 print(f"medge: impossible, not taken: {', '.join(course.impossible)}",
@@ -138,20 +99,6 @@ def _keep(path: Path, data: bytes) -> None:
     except OSError as error:
         raise StartError(
             f"the course cannot be kept in '{path}' ({error.strerror})", "name another file"
-        ) from None
-
-
-def _rows(data: bytes) -> Iterator[dict[str, float | None]]:
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8")), strict=True)
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(f"line {reader.line_num} has not as many fields as the first")
-            yield {name: float(x) if x.strip() else None for name, x in row.items()}
-    except (UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise StartError(
-            f"the rows cannot be read ({error})",
-            "give CSV: the columns' names, then a line a step, empty where not measured",
         ) from None
 
 

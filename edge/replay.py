@@ -67,15 +67,25 @@ def recompute(recording: Path, config: Config, bundle: Bundle | None = None) -> 
     by_source = defaultdict(list)
     for record in records:
         by_source[record.source].append(record)
-    named = config.bundle
-    used = bundle or load(named.path, trusted_keys=named.trusted_keys, state_dir=config.state_dir)
     results: list[Result] = []
-    for part in config.sources:
-        if part.kind != "monitor":
-            raise StartError(f"source kind '{part.kind}' has no port", "replay monitors only")
+    for part in _with_ports(config):
+        used = bundle or _bundle(config, part)
         ports = ReplayPorts(by_source[part.options.name])
         results += _replay_source(part, ports, header, used, config)
     return sorted(results, key=lambda r: (r.t_ns, r.id))
+
+
+def _with_ports(config: Config) -> list[Part]:
+    """Only these were recorded; others ran beside them."""
+    parts = [part for part in config.sources if part.kind == "monitor"]
+    if not parts:
+        raise StartError(f"{config.path}: no source has a port", "replay one with a monitor")
+    return parts
+
+
+def _bundle(config: Config, part: Part) -> Bundle:
+    (named,) = (options for options in config.bundles if options.id == part.bundle)
+    return load(named.path, trusted_keys=named.trusted_keys, state_dir=config.state_dir)
 
 
 def _replay_source(
@@ -86,7 +96,7 @@ def _replay_source(
         bundle,
         backend=header.backend,
         precision=header.precision,
-        bed=config.bed,
+        bed=part.bed,
         session=f"replay-{part.options.name}",
         source=part.options.name,
         clock=clock,

@@ -88,6 +88,24 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """One thing handed to a source at `t_ns`: a text or an encoded image (`data`, or the open
+    descriptor `file`, which is its taker's to close), `rows` of values by column name, or that
+    another patient comes (`begins`). `refused`: why it cannot be read. `identity` is its own, and
+    the same when it is found again after a restart.
+    """
+
+    t_ns: int
+    source: str
+    identity: str
+    data: bytes = b""
+    file: int | None = None
+    rows: tuple[Mapping[str, float | None], ...] = ()
+    begins: bool = False
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """Event to verdict in parts, milliseconds. `None`: that part did not take place.
 
@@ -142,7 +160,9 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Findings with a verdict. `t_ns` is the event's time; `age_ms` that of the newest sample."""
+    """Findings with a verdict. `t_ns` is the event's time; `age_ms` that of the newest sample.
+    `detail` says what else must be known (values that were not taken); `because` is the id of the
+    result that this one rests on, where a chain led to it."""
 
     t_ns: int
     id: str
@@ -154,6 +174,8 @@ class Diagnosis:
     provenance: Provenance
     age_ms: float
     latency_ms: Latency = field(default_factory=Latency)
+    detail: str = ""
+    because: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +194,7 @@ class Withheld:
     t1_ns: int
     provenance: Provenance
     latency_ms: Latency = field(default_factory=Latency)
+    because: str | None = None
 
 
 Result = Union[Diagnosis, Withheld]

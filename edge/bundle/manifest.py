@@ -13,6 +13,9 @@ import msgspec
 from edge.errors import StartError
 
 SCHEMA = 1
+KINDS = {"window": "signal", "rr": "signal", "image": "image", "text": "text", "token": "text",
+         "features": "features"}  # fmt: skip
+"""What is given, by what feeds an input."""
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -228,6 +231,13 @@ class Manifest(Strict, frozen=True, kw_only=True):
     def given(self) -> dict[str, tuple[int, ...]]:
         """Shape of everything the model gives, the output first, without the batch axis."""
         return {self.output.name: self.output.shape} | {s.output: s.shape for s in self.states}
+
+    @property
+    def kind(self) -> str:
+        """What it is given: "signal", "image", "text" or "features"; "" where it is asked nothing,
+        but makes something of noise."""
+        kinds = {KINDS.get(i.source, "") for i in self.inputs}
+        return kinds.pop() if len(kinds) == 1 else ""
 
     def signal_part(self) -> tuple[Signal, Rhythm]:
         """What only a signal's bundle has. Raises `StartError` for a bundle of images."""

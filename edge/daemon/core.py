@@ -1,91 +1,104 @@
-"""Core: one loop over ports, the engine child and deadlines; no thread but the journal's writer.
+"""Core: one loop over sources, engine children and deadlines; no thread but the journal's writer
+and what waits for a spool folder.
 
-Owns the order of results: items leave in the order the front found them, whatever the engine does.
-Everything it calls is non-blocking; disk is the journal writer's.
+Owns when each lane of sources and each engine is looked at. In which order the results of a source
+leave is its lane's. Everything it calls is non-blocking; disk is the journal writer's.
 """
 
 from __future__ import annotations
 
 import gc
 import select
-from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
 
 from edge.clock import NS_PER_S
-from edge.pipeline.decide import Marks
-from edge.types import Diagnosis, SourceLost, Window
+from edge.types import Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from edge.clock import Clock
-    from edge.daemon.engine_link import EngineLink, Reply
-    from edge.pipeline.decide import Decider
-    from edge.pipeline.front import Front
-    from edge.pipeline.items import Item
-    from edge.pipeline.preprocess import Preprocessor
-    from edge.sources import Source
+    from edge.daemon.desk import Desk
+    from edge.store.journal import Kept
+    from edge.store.writer import JournalWriter
     from edge.types import Result
 
 IDLE_S = 0.5
 COLLECT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Lane(Protocol):
     """One source and its part of the path."""
 
-    name: str
-    source: Source
-    front: Front
-    decider: Decider
-
-
-@dataclass(slots=True)
-class Entry:
-    """One item on its way out; a window waits here for its reply."""
-
-    stream: Stream
-    item: Item
-    complete_ns: int
-    key: int = -1
-    preprocess_ns: int = 0
-    reply: Reply | None = None
+    @property
+    def name(self) -> str: ...
 
     @property
-    def settled(self) -> bool:
-        return self.reply is not None or not isinstance(self.item, Window)
+    def busy(self) -> bool:
+        """An answer is still out."""
+        ...
+
+    def fileno(self) -> int | None:
+        """What to wait on for reading."""
+        ...
+
+    def next_deadline_ns(self) -> int | None:
+        """When `poll` has something to do even if nothing arrives."""
+        ...
+
+    def poll(self) -> None:
+        """Take what has come, ask the engines, pass on what is decided."""
+        ...
+
+    def settle(self, committed: int) -> None:
+        """So much of what was kept is on the disk: see `Outlet.keep`."""
+        ...
+
+
+class Outlet:
+    """Where results go: at once to the sinks of this process, then to the journal."""
+
+    def __init__(self, writer: JournalWriter, sinks: Iterable[Callable[[Result], None]]) -> None:
+        self._writer = writer
+        self._sinks = tuple(sinks)
+        self.results: Counter[str] = Counter()
+
+    def emit(self, result: Result) -> None:
+        """One result."""
+        self._count(result)
+        self._writer.submit(result)
+
+    def keep(self, kept: Kept, result: Result | None = None) -> int:
+        """The same, with what its source must know after a restart: see `JournalWriter.keep`."""
+        if result is not None:
+            self._count(result)
+        return self._writer.keep(kept, result)
+
+    def _count(self, result: Result) -> None:
+        self.results["diagnosis" if isinstance(result, Diagnosis) else "withheld"] += 1
+        for sink in self._sinks:
+            sink(result)
 
 
 class Core:
     """Built and closed by `edge.daemon.run.assembled`."""
 
     def __init__(
-        self,
-        streams: Sequence[Stream],
-        engine: EngineLink,
-        preprocessor: Preprocessor,
-        tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]],
-        output: str,
+        self, lanes: Sequence[Lane], desks: Sequence[Desk], outlet: Outlet, writer: JournalWriter,
         clock: Clock,
-        sinks: Iterable[Callable[[Result], None]],
-    ) -> None:
-        self._streams = streams
-        self._engine = engine
-        self._preprocessor = preprocessor
-        self._tensors = tensors
-        self._output = output
+    ) -> None:  # fmt: skip
+        self._lanes = lanes
+        self._desks = desks
+        self._outlet = outlet
+        self._writer = writer
         self._clock = clock
-        self._sinks = tuple(sinks)
-        self._queue: deque[Entry] = deque()
-        self._by_key: dict[int, Entry] = {}
-        self._keys = 0
         self._collect_ns = 0
-        self.results: Counter[str] = Counter()
+
+    @property
+    def results(self) -> Counter[str]:
+        """How many of each kind have left."""
+        return self._outlet.results
 
     def run(self, stop: Callable[[], bool], wake_fd: int | None = None) -> None:
         """Loop until `stop()`; `wake_fd` becoming readable makes it look at once."""
@@ -100,89 +113,43 @@ class Core:
 
     def step(self) -> None:
         """Take what is there, pass on what is settled."""
-        for stream in self._streams:
-            self._poll_source(stream)
-        for reply in self._engine.poll():
-            self._by_key.pop(reply.key).reply = reply
-        self._drain()
+        for lane in self._lanes:
+            lane.poll()
+        self._answers()
 
     def finish(self, timeout_s: float = 2.0) -> None:
         """Wait for the answers still out, at most `timeout_s`."""
         limit_ns = self._clock.now_ns() + int(timeout_s * NS_PER_S * self._clock.speed)
-        while self._queue and self._clock.now_ns() < limit_ns:
+        while self._busy() and self._clock.now_ns() < limit_ns:
             self._wait(None, sources=False)
-            for reply in self._engine.poll():
-                self._by_key.pop(reply.key).reply = reply
-            self._drain()
+            self._answers()
 
-    def _poll_source(self, stream: Stream) -> None:
-        now_ns = self._clock.now_ns()
-        for block in stream.source.poll(now_ns):
-            if isinstance(block, SourceLost):
-                self._take(stream, stream.front.lost(block))
-            else:
-                self._take(stream, stream.front.feed(block))
-        self._take(stream, stream.front.tick(self._clock.now_ns()))
+    def _answers(self) -> None:
+        for desk in self._desks:
+            desk.poll()
+        self._writer.acknowledge()
+        for lane in self._lanes:
+            lane.settle(self._writer.kept_commits)
 
-    def _take(self, stream: Stream, items: list[Item]) -> None:
-        complete_ns = self._clock.now_ns()
-        for item in items:
-            entry = Entry(stream, item, complete_ns)
-            self._queue.append(entry)
-            if isinstance(item, Window):
-                self._submit(entry, item)
-
-    def _submit(self, entry: Entry, window: Window) -> None:
-        entry.preprocess_ns = self._clock.now_ns()
-        self._preprocessor.fill(window.arrays, self._tensors)
-        self._keys += 1
-        entry.key = self._keys
-        self._by_key[entry.key] = entry
-        self._engine.submit(entry.key, self._tensors)
-
-    def _drain(self) -> None:
-        while self._queue and self._queue[0].settled:
-            entry = self._queue.popleft()
-            self._emit(self._decide(entry))
-
-    def _decide(self, entry: Entry) -> Result:
-        decider, item, reply = entry.stream.decider, entry.item, entry.reply
-        if not isinstance(item, Window):
-            return decider.signal(item)
-        assert reply is not None
-        if reply.outputs is None:
-            return decider.unanswered(item, reply.cause)
-        marks = Marks(
-            entry.complete_ns,
-            entry.preprocess_ns,
-            reply.submitted_ns,
-            reply.replied_ns,
-            reply.infer_ns,
-        )
-        return decider.answered(item, reply.outputs[self._output][0], marks)
-
-    def _emit(self, result: Result) -> None:
-        self.results["diagnosis" if isinstance(result, Diagnosis) else "withheld"] += 1
-        for sink in self._sinks:
-            sink(result)
+    def _busy(self) -> bool:
+        return any(lane.busy for lane in self._lanes)
 
     def _collect_when_idle(self) -> None:
         """Between windows, now and then: what was there at the start is frozen, the rest small."""
         now_ns = self._clock.now_ns()
-        if not self._queue and now_ns >= self._collect_ns:
+        if now_ns >= self._collect_ns and not self._busy():
             self._collect_ns = now_ns + int(COLLECT_S * NS_PER_S * self._clock.speed)
             gc.collect()
 
     def _wait(self, wake_fd: int | None, sources: bool = True) -> None:
         """Sleep until a descriptor is readable or the nearest deadline."""
-        fds = [self._engine.fileno(), wake_fd]
-        fds += [stream.source.fileno() for stream in self._streams] if sources else []
+        fds = [self._writer.fileno(), wake_fd, *(desk.fileno() for desk in self._desks)]
+        fds += [lane.fileno() for lane in self._lanes] if sources else []
         select.select([fd for fd in fds if fd is not None], [], [], self._pause_s())
 
     def _pause_s(self) -> float:
-        due = [self._engine.next_deadline_ns()]
-        for stream in self._streams:
-            due += [stream.source.next_deadline_ns(), stream.front.next_deadline_ns()]
+        due = [desk.next_deadline_ns() for desk in self._desks]
+        due += [lane.next_deadline_ns() for lane in self._lanes]
         now_ns = self._clock.now_ns()
         waits = [(t - now_ns) / NS_PER_S / self._clock.speed for t in due if t is not None]
         return max(0.0, min([*waits, IDLE_S]))

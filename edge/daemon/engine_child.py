@@ -1,7 +1,8 @@
-"""The engine child: one process, one engine, killable at any time.
+"""The engine child: one process, one bundle's engine, killable at any time.
 
 Started as `python -m edge.daemon.engine_child SOCKET_FD MODEL_FD`. Answers each request in order;
-ends when core closes the socket. A crash or a hang here costs answers, never the daemon.
+ends when core closes the socket. A crash or a hang here costs answers, never the daemon. Keeps
+nothing from one request to the next: what a course carries comes with the request.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -30,8 +32,9 @@ def main() -> int:
             load.backend, load.model, load.precision, threads=load.threads, factory=load.factory
         ) as engine:
             engine.run()
+            answers = _answers(load, engine)
             link.send(msgspec.json.encode(Ready({k: v.shape for k, v in engine.outputs.items()})))
-            serve(link, engine)
+            answers(link)
     except MedgeError as error:
         link.send(msgspec.json.encode(Ready(cause=str(error))))
         return 1
@@ -48,7 +51,7 @@ def serve(link: socket.socket, engine: Engine) -> None:
     """Answer requests until the other end closes."""
     buffer = bytearray(MAX_MESSAGE_BYTES)
     view = memoryview(buffer)
-    gc.collect()
+    gc.collect()  # a collection may take longer than a whole window
     gc.freeze()
     gc.disable()
     while size := link.recv_into(buffer):
@@ -56,6 +59,16 @@ def serve(link: socket.socket, engine: Engine) -> None:
         began_ns = time.perf_counter_ns()
         engine.run()
         link.send(pack(key, time.perf_counter_ns() - began_ns, engine.outputs))
+
+
+def _answers(load: Load, engine: Engine) -> Callable[[socket.socket], None]:
+    """What serves the kind of bundle."""
+    if load.contract is None:
+        return lambda link: serve(link, engine)
+    from edge.daemon import asked
+
+    judge = asked.judge_of(load.contract, engine)
+    return lambda link: asked.serve(link, judge)
 
 
 if __name__ == "__main__":

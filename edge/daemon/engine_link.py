@@ -1,7 +1,8 @@
-"""Core's end of the engine child: start it, hand it windows, notice when it dies or hangs.
+"""Core's end of an engine child: start it, hand it requests, notice when it dies or hangs.
 
-A window that gets no answer is handed back with the cause, at once: answers are never waited for
-past the deadline, and a child that missed it is killed and replaced.
+A request that gets no answer is handed back with the cause, at once: answers are never waited for
+past the deadline, which counts from when the child could begin, and a child that missed it is
+killed and replaced.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,12 +20,20 @@ import numpy as np
 
 from edge.child import spawn
 from edge.clock import NS_PER_MS, NS_PER_S
-from edge.daemon.messages import MAX_MESSAGE_BYTES, Load, Ready, pack, unpack
+from edge.daemon.messages import (
+    MAX_MESSAGE_BYTES,
+    Load,
+    Ready,
+    pack,
+    pack_message,
+    unpack,
+    unpack_answer,
+)
 from edge.errors import StartError
 
 if TYPE_CHECKING:
     from edge.clock import Clock
-    from edge.daemon.messages import Tensors
+    from edge.daemon.messages import Answer, Ask, Tensors
 
 CHILD = "edge.daemon.engine_child"
 START_DEADLINE_S = 20.0
@@ -32,7 +42,8 @@ RETRY_S = (0.0, 0.25, 1.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one submitted window. `outputs` is None when there is none: see `cause`."""
+    """What came of one request: a window's `outputs`, or the `answer` to what was asked. Where both
+    are None there is none: see `cause`."""
 
     key: int
     submitted_ns: int
@@ -40,6 +51,7 @@ class Reply:
     infer_ns: int
     outputs: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] | None
     cause: str = ""
+    answer: Answer | None = None
 
 
 class EngineLink:
@@ -47,6 +59,7 @@ class EngineLink:
 
     def __init__(self, load: Load, *, deadline_ms: float, clock: Clock) -> None:
         self._load = msgspec.msgpack.encode(load)
+        self._computes = load.contract is None
         self._clock = clock
         self._deadline_ns = int(deadline_ms * NS_PER_MS * clock.speed)
         self._child: subprocess.Popen[bytes] | None = None
@@ -69,6 +82,11 @@ class EngineLink:
         return self._outputs is not None
 
     @property
+    def failing(self) -> bool:
+        """One child after the other has failed: it is not just starting."""
+        return self._failures >= len(RETRY_S)
+
+    @property
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
@@ -81,17 +99,26 @@ class EngineLink:
 
     def submit(self, key: int, tensors: Tensors) -> None:
         """Send one window's inputs; the reply, or that there is none, comes from `poll`."""
+        self._send(key, pack(key, 0, tensors), [])
+
+    def ask(self, key: int, ask: Ask, file: int | None = None) -> None:
+        """The same for one thing to judge, with the descriptor of its `file` if it has one."""
+        self._send(key, pack_message(key, 0, ask), [] if file is None else [file])
+
+    def _send(self, key: int, message: bytes, fds: list[int]) -> None:
         now_ns = self._clock.now_ns()
         if self._socket is None or not self.ready:
             self._lost.append(Reply(key, now_ns, now_ns, 0, None, "engine is starting"))
             return
         try:
-            self._socket.send(pack(key, 0, tensors), socket.MSG_DONTWAIT)
+            along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+            self._socket.sendmsg([message], along, socket.MSG_DONTWAIT)
         except OSError as error:
             self._lost.append(Reply(key, now_ns, now_ns, 0, None, f"engine unreachable ({error})"))
             return
         self._waiting.append((key, now_ns))
-        self._due_ns = self._waiting[0][1] + self._deadline_ns
+        if len(self._waiting) == 1:
+            self._due_ns = now_ns + self._deadline_ns
 
     def poll(self) -> list[Reply]:
         """Replies since the last call, those without an answer included."""
@@ -140,15 +167,22 @@ class EngineLink:
 
     def _reply(self, size: int) -> Reply:
         assert self._outputs is not None
-        key, infer_ns = unpack(memoryview(self._buffer)[:size], self._outputs)
+        message, answer = memoryview(self._buffer)[:size], None
+        if self._computes:
+            key, infer_ns = unpack(message, self._outputs)
+        else:
+            key, infer_ns, answer = unpack_answer(message)
         expected, submitted_ns = self._waiting.popleft()
         if key != expected:
             self._waiting.appendleft((expected, submitted_ns))
             raise ValueError(f"window {key} instead of {expected}")
         self._failures = 0
-        self._due_ns = self._waiting[0][1] + self._deadline_ns if self._waiting else None
-        outputs = {name: tensor.copy() for name, tensor in self._outputs.items()}
+        now_ns = self._clock.now_ns()
+        self._due_ns = now_ns + self._deadline_ns if self._waiting else None
         infer_ns = int(infer_ns * self._clock.speed)
+        if answer is not None:
+            return Reply(key, submitted_ns, now_ns, infer_ns, None, answer=answer)
+        outputs = {name: tensor.copy() for name, tensor in self._outputs.items()}
         return Reply(key, submitted_ns, self._clock.now_ns(), infer_ns, outputs)
 
     def _accept(self, message: bytes) -> None:

@@ -16,35 +16,27 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edge import config as configuration
-from edge.bundle.admission import admitted
-from edge.bundle.load import load
 from edge.clock import NS_PER_S, MonotonicClock, anchor_now
-from edge.daemon.core import Core, Stream
-from edge.daemon.engine_link import EngineLink
-from edge.daemon.messages import Load
+from edge.daemon.core import Core, Outlet
+from edge.daemon.wiring import Wiring, prepare, serving
 from edge.errors import StartError
 from edge.log import log
-from edge.pipeline.decide import Decider, Ids
-from edge.pipeline.front import Front
-from edge.pipeline.preprocess import Preprocessor
+from edge.pipeline.decide import Ids
 from edge.recorded_ports import RecordingPorts
 from edge.recording import Header, RecordingWriter
 from edge.store.writer import JournalWriter
-from edge.types import Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from edge.bundle.admission import Admission
-    from edge.bundle.load import Bundle
-    from edge.bundle.manifest import Manifest
     from edge.clock import Clock, WallAnchor
     from edge.config import Config, Part
+    from edge.daemon.wiring import Served
     from edge.types import Result
 
+PORT = "monitor"
+"""The kind of source that has a port, whose bytes can be recorded."""
 JOURNAL = "journal.db"
 
 
@@ -54,14 +46,12 @@ class Daemon:
 
     core: Core
     sources: tuple[Any, ...]
-    engine: EngineLink
+    served: tuple[Served, ...]
     writer: JournalWriter
-    bundle: Bundle
-    admission: Admission
 
     def child_pids(self) -> list[int]:
         """Processes besides this one."""
-        return [self.engine.pid] if self.engine.pid is not None else []
+        return [each.link.pid for each in self.served if each.link.pid is not None]
 
     def counters(self) -> dict[str, int]:
         """The sources' counters, summed."""
@@ -70,10 +60,13 @@ class Daemon:
             total.update(source.counters())
         return dict(total)
 
-    def chosen(self) -> dict[str, str]:
-        """What computes: backend, precision, bundle."""
-        a = self.admission
-        return {"backend": a.backend, "precision": a.precision, "bundle": self.bundle.name}
+    def chosen(self) -> list[dict[str, str]]:
+        """What computes, for each bundle: backend, precision, bundle."""
+        return [
+            {"backend": each.chosen.backend, "precision": each.chosen.precision,
+             "bundle": each.bundle.name}
+            for each in self.served
+        ]  # fmt: skip
 
 
 def run(config: str, record: str | None = None, seconds: float | None = None) -> int:
@@ -84,7 +77,8 @@ def run(config: str, record: str | None = None, seconds: float | None = None) ->
         daemon = stack.enter_context(assembled(settings, clock=clock, record=record))
         wake_fd, told = stack.enter_context(_stop_signals())
         limit_ns = None if seconds is None else clock.now_ns() + int(seconds * NS_PER_S)
-        log("daemon_started", bundle=daemon.bundle.name, backend=daemon.admission.backend)
+        for chosen in daemon.chosen():
+            log("daemon_started", bundle=chosen["bundle"], backend=chosen["backend"])
         daemon.core.run(
             lambda: told() or (limit_ns is not None and clock.now_ns() >= limit_ns), wake_fd
         )
@@ -94,17 +88,20 @@ def run(config: str, record: str | None = None, seconds: float | None = None) ->
 
 
 def check(config: str) -> int:
-    """Configuration, bundle, admission and ports, as `run` would use them; exit code 0."""
+    """Configuration, bundles, admission and sources, as `run` would use them; exit code 0."""
     clock = MonotonicClock()
     settings = configuration.load(config)
-    bundle = _bundle(settings)
-    chosen = admitted(bundle, settings.state_dir, _engines(settings))
-    print(f"bundle {bundle.name} {bundle.digest[:12]} on {chosen.backend} {chosen.precision}")
+    prepared = prepare(settings)
+    for name, each in prepared.items():
+        digest, chosen = each.bundle.digest[:12], each.chosen
+        print(f"bundle {name} {digest} on {chosen.backend} {chosen.precision}")
     for part in settings.sources:
         source = part.build()
         source.open(clock.now_ns())
         source.close()
-        print(f"source {source.name}: ready")
+        print(f"source {source.name}: ready, for {part.bundle}")
+    for link in settings.chain:
+        print(f"chain {link.from_} > {link.to}")
     print("ready to run")
     return 0
 
@@ -122,48 +119,29 @@ def assembled(
     `record` names a new file for the bytes of every port. `sinks` see results at once. Raises
     `StartError` or `LinkError` when it cannot start.
     """
-    bundle = _bundle(settings)
-    chosen = admitted(bundle, settings.state_dir, _engines(settings))
+    prepared = prepare(settings)
     with ExitStack() as stack:
-        engine = EngineLink(
-            _load(settings, bundle, chosen), deadline_ms=settings.engine.deadline_ms, clock=clock
-        )
-        stack.callback(engine.close)
-        engine.open()
+        served = {
+            name: stack.enter_context(serving(each, settings, clock))
+            for name, each in prepared.items()
+        }
         ids, anchor = Ids(os.urandom(6).hex()), anchor_now(clock)
-        writer = stack.enter_context(_writer(settings, bundle, ids, anchor))
-        kept = stack.enter_context(_recording(record, bundle, chosen, anchor)) if record else None
+        digests = " ".join(each.bundle.digest for each in served.values())
+        writer = stack.enter_context(_writer(settings, digests, ids, anchor))
+        kept = stack.enter_context(_recording(record, settings, served, anchor)) if record else None
         sources = [stack.enter_context(_opened(part, kept, clock)) for part in settings.sources]
-        streams = _streams(settings, bundle, chosen, sources, ids, anchor, clock)
-        core = _core(settings, bundle.manifest, streams, engine, clock, (*sinks, writer.submit))
+        outlet = Outlet(writer, sinks)
+        wiring = Wiring(settings, served, ids, anchor, clock, outlet, writer.kept)
+        lanes = [wiring.lane(p, source) for p, source in zip(settings.sources, sources)]
+        core = Core(lanes, [each.desk for each in served.values()], outlet, writer, clock)
         gc.collect()
         gc.freeze()
-        yield Daemon(core, tuple(sources), engine, writer, bundle, chosen)
-
-
-def _bundle(settings: Config) -> Bundle:
-    options = settings.bundle
-    return load(options.path, trusted_keys=options.trusted_keys, state_dir=settings.state_dir)
-
-
-def _load(settings: Config, bundle: Bundle, chosen: Admission) -> Load:
-    """What the child opens: the very bytes that were verified."""
-    return Load(
-        backend=chosen.backend,
-        factory=_engines(settings)[chosen.backend],
-        precision=chosen.precision,
-        threads=settings.engine.threads,
-        model=bundle.model(chosen.precision),
-    )
-
-
-def _engines(settings: Config) -> dict[str, str]:
-    return configuration.table("engines", settings.plugins)
+        yield Daemon(core, tuple(sources), tuple(served.values()), writer)
 
 
 @contextmanager
 def _writer(
-    settings: Config, bundle: Bundle, ids: Ids, anchor: WallAnchor
+    settings: Config, digests: str, ids: Ids, anchor: WallAnchor
 ) -> Iterator[JournalWriter]:
     """The journal's thread and the sinks behind it."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
@@ -179,7 +157,7 @@ def _writer(
     with lock, ExitStack() as stack:
         sinks = [stack.enter_context(part.build()) for part in settings.sinks]
         path = settings.state_dir / JOURNAL
-        writer = JournalWriter(path, sinks, (ids.session, started, bundle.digest), anchor)
+        writer = JournalWriter(path, sinks, (ids.session, started, digests), anchor)
         writer.start()
         stack.callback(writer.close)
         yield writer
@@ -196,44 +174,29 @@ def _opened(part: Part, kept: RecordingWriter | None, clock: Clock) -> Iterator[
 
 
 def _built(part: Part, kept: RecordingWriter | None) -> Any:
-    if kept is None:
+    """Only what comes from a port is recorded; the rest runs beside it."""
+    if kept is None or part.kind != PORT:
         return part.build()
-    if part.kind != "monitor":
-        raise StartError(f"source kind '{part.kind}' has no port to record", "record monitors only")
     return part.factory(part.options, RecordingPorts(part.options.name, kept))
 
 
-def _recording(path: str, bundle: Bundle, chosen: Admission, anchor: WallAnchor) -> RecordingWriter:
+def _recording(
+    path: str, settings: Config, served: Mapping[str, Served], anchor: WallAnchor
+) -> RecordingWriter:
+    """Of the ports; a replay needs to know the one bundle that they feed."""
+    ports = {part.bundle for part in settings.sources if part.kind == PORT}
+    if len(ports) != 1:
+        raise StartError(
+            f"sources with a port feed {len(ports)} bundles", "record a configuration with just one"
+        )
+    for part in settings.sources:
+        if part.kind != PORT:
+            log("not_recorded", source=part.name, cause="it has no port")
+    (name,) = ports
+    each = served[name]
     created = anchor.utc(anchor.t_ns)
-    header = Header(created, bundle.digest, chosen.backend, chosen.precision, anchor)
+    header = Header(created, each.bundle.digest, each.chosen.backend, each.chosen.precision, anchor)
     return RecordingWriter(path, header)
-
-
-def _streams(
-    settings: Config, bundle: Bundle, chosen: Admission, sources: Sequence[Any], ids: Ids,
-    anchor: WallAnchor, clock: Clock,
-) -> list[Stream]:  # fmt: skip
-    provenance = Provenance(bundle.name, bundle.digest, chosen.backend, chosen.precision)
-    streams = []
-    for source in sources:
-        front = Front(bundle.manifest, source.name)
-        front.expect(clock.now_ns())
-        decider = Decider(
-            bundle.manifest, provenance, ids=ids, bed=settings.bed, source=source.name,
-            anchor=anchor, clock=clock,
-        )  # fmt: skip
-        streams.append(Stream(source.name, source, front, decider))
-    return streams
-
-
-def _core(
-    settings: Config, manifest: Manifest, streams: Sequence[Stream], engine: EngineLink,
-    clock: Clock, sinks: Sequence[Callable[[Result], None]],
-) -> Core:  # fmt: skip
-    steps = configuration.table("preprocess", settings.plugins)
-    tensors = {i.name: np.zeros((1, *i.shape), np.float32) for i in manifest.inputs}
-    preprocessor = Preprocessor(manifest, steps)
-    return Core(streams, engine, preprocessor, tensors, manifest.output.name, clock, sinks)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ CONFIG = """
 schema = 1
 bed = "demo"
 state_dir = "{state}"
-bundle = {{ path = "ecg-beat" }}
+bundles = [{{ path = "ecg-beat" }}]
 
 [[sources]]
 kind = "monitor"
@@ -66,7 +66,7 @@ def demo(seconds: float, start_s: float, speed: float, as_json: bool, data: str 
     with tempfile.TemporaryDirectory(prefix="medge-demo-") as folder:
         config = _configure(Path(folder))
         if not as_json:
-            print(_introduction(seconds, start_s, config.bundle.path))
+            print(_introduction(seconds, start_s, config.bundles[0].path))
         collected = _play(config, Path(folder), seconds, start_s, speed, as_json)
     summary = summarize(collected, _data_folder(data))
     print(

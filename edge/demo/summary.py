@@ -45,7 +45,7 @@ class Collected:
         self.samples = {k: counts[k] for k in ("received", "lost", "gaps")}
         self.first_sample_ns = daemon.sources[0].first_ns or 0
         self.commit_ms = list(daemon.writer.commit_ms)
-        self.chosen = daemon.chosen()
+        (self.chosen,) = daemon.chosen()
 
 
 def summarize(collected: Collected, data: Path | None) -> dict[str, Any]:

@@ -98,14 +98,7 @@ class Course:
 
     def restore(self, data: bytes, digest: str) -> None:
         """Go on where `save` stopped. Raises `StartError` for what is not of this very bundle."""
-        try:
-            saved = msgspec.msgpack.decode(data, type=Saved)
-        except msgspec.MsgspecError as error:
-            raise _refused(f"it cannot be read ({error})") from None
-        if (saved.schema, saved.bundle) != (SCHEMA, digest):
-            raise _refused(f"it comes from bundle {saved.bundle[:16]}, this is {digest[:16]}")
-        if saved.precision != self._engine.precision:
-            raise _refused(f"it was made at {saved.precision}, this is {self._engine.precision}")
+        saved = read_saved(data, digest, self._engine.precision)
         arrays = self._arrays()
         sizes = {name: len(raw) for name, raw in saved.arrays.items()}
         if sizes != {name: value.nbytes for name, value in arrays.items()} or saved.steps < 0:
@@ -121,6 +114,19 @@ class Course:
         return {"rows": self._rows.planes} | {
             f"state.{name}": value for name, value in self._carried.values.items()
         }
+
+
+def read_saved(data: bytes, digest: str, precision: str) -> Saved:
+    """What `Course.save` gave. Raises `StartError` unless it is of this very bundle and precision."""
+    try:
+        saved = msgspec.msgpack.decode(data, type=Saved)
+    except msgspec.MsgspecError as error:
+        raise _refused(f"it cannot be read ({error})") from None
+    if (saved.schema, saved.bundle) != (SCHEMA, digest):
+        raise _refused(f"it comes from bundle {saved.bundle[:16]}, this is {digest[:16]}")
+    if saved.precision != precision:
+        raise _refused(f"it was made at {saved.precision}, this is {precision}")
+    return saved
 
 
 def _refused(why: str) -> StartError:

@@ -57,8 +57,9 @@ class Envelope:
     anchor: WallAnchor
     provenance: Provenance
 
-    def at(self, t_ns: int) -> dict[str, Any]:
-        """Fields of a `Diagnosis` or a `Withheld` about the time `t_ns`, with an id of its own."""
+    def at(self, t_ns: int, because: str | None = None) -> dict[str, Any]:
+        """Fields of a `Diagnosis` or a `Withheld` about the time `t_ns`, with an id of its own;
+        `because` is the id of the result that it rests on."""
         return {
             "t_ns": t_ns,
             "id": self.ids.next(),
@@ -67,6 +68,7 @@ class Envelope:
             "utc": self.anchor.utc(t_ns),
             "time_quality": self.anchor.quality,
             "provenance": self.provenance,
+            "because": because,
         }
 
 

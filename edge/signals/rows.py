@@ -7,8 +7,10 @@ counts as not measured, and is named.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
@@ -22,8 +24,31 @@ if TYPE_CHECKING:
     from edge.bundle.manifest import Quantity
 
 VALUE, MEASURED, SINCE = 0, 1, 2
+Row = dict[str, Optional[float]]
 NEVER_STEPS = 1000.0
 """Steps since a value that never came; longer waits count as this long."""
+
+
+def read_rows(data: bytes) -> list[Row]:
+    """CSV: the first line names the columns, each further one is a step; an empty field was not
+    measured. Raises `StartError` for anything else."""
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""), strict=True)
+        names = reader.fieldnames or []
+        if len(set(names)) != len(names):
+            raise ValueError("two columns have one name")
+        return [_row(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise StartError(
+            f"the rows cannot be read ({error})",
+            "give CSV: the columns' names, then a line a step, empty where not measured",
+        ) from None
+
+
+def _row(line: int, row: dict[str, str]) -> Row:
+    if None in row or None in row.values():
+        raise ValueError(f"line {line} has not as many fields as the first")
+    return {name: float(x) if x.strip() else None for name, x in row.items()}
 
 
 class FeatureRows:

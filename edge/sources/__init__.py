@@ -1,6 +1,7 @@
-"""Sources: where samples come from. Each factory carries its own strict `Options`.
+"""Sources: where samples, texts, images and rows come from. Each factory carries its own strict
+`Options`, and in `GIVES` the kind of bundle that it feeds where that is not a signal's.
 
-A source is made as `Factory(options)`, which opens nothing; none has a thread.
+A source is made as `Factory(options)`, which opens nothing and starts no thread.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from edge.types import SourceLost, Waveform
+    from edge.types import Given, SourceLost, Waveform
 
 SOURCES = {
     "monitor": "edge.sources.monitor:Monitor",
     "wfdb": "edge.sources.recordings:Recording",
     "synthetic": "edge.sources.synthetic:Synthetic",
+    "texts": "edge.sources.spool:TEXTS",
+    "images": "edge.sources.spool:IMAGES",
+    "rows": "edge.sources.spool:ROWS",
 }
 
 
@@ -44,3 +48,23 @@ class Source(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class ItemSource(Protocol):
+    """The same where whole things come, one at a time."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fileno(self) -> int | None: ...
+
+    def next_deadline_ns(self) -> int | None: ...
+
+    def poll(self, now_ns: int) -> list[Given | SourceLost]:
+        """What has come, in order; the next one only when the one before is settled."""
+        ...
+
+    def settle(self, result: str, refused: bool) -> None:
+        """The one given last is judged, `result` being the id of its last result, and that is
+        committed; `refused` where it could not be read."""
+        ...

@@ -1,6 +1,7 @@
 """The journal: every result, committed before anything leaves. SQLite WAL, `synchronous=FULL`.
 
-Owns rows and sessions; one writer, held by a lock file beside the database. The file's shape is
+Owns rows, sessions, and what a source has to know after a restart, which is committed with the
+result that it belongs to; one writer, held by a lock file beside the database. The file's shape is
 `edge.store.schema`'s. A row's SHA-256, of its line as sinks get it, finds bit rot, which SQLite
 itself does not.
 """
@@ -12,6 +13,7 @@ import hashlib
 import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
     from edge.types import Result
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+Statement = tuple[str, tuple[object, ...]]
 COLUMNS = "id, session, kind, t_ns, utc, bed, source, summary, body, sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a source of a bed has to know when it goes on after a restart; the newest counts."""
+
+    bed: str
+    source: str
+    body: bytes
 
 
 class Journal:
@@ -51,20 +63,35 @@ class Journal:
         """
         wall = (None,) * 3 if anchor is None else (anchor.t_ns, anchor.unix_ns, anchor.quality)
         row = (session, started, bundle_digest, _boot_id(), *wall, self._grouped)
-        self._commit("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [row])
+        self._commit([("INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)])
         self._session = session
 
-    def append(self, results: Sequence[Result]) -> list[int]:
-        """Commit `results` in one transaction; their row ids. Ungrouped, that is one a call.
+    def append(self, results: Sequence[Result], kept: Kept | None = None) -> list[int]:
+        """Commit `results`, and what is `kept` with them, in one transaction; their row ids.
+        Ungrouped, that is one a call at most.
 
         Raises `BugError` for an id already there, for a value JSON cannot carry, and when the disk
         fails; from a refused commit on always: what was not committed is never claimed.
         """
         if len(results) > 1 and not self._grouped:
             raise BugError("several results for one commit", "open the journal grouped, in replay")
-        rows = [_row(result, encode_result(result), self._session) for result in results]
         marks = ", ".join("?" * len(COLUMNS.split(",")))
-        return self._commit(f"INSERT INTO results ({COLUMNS}) VALUES ({marks})", rows)
+        statement = f"INSERT INTO results ({COLUMNS}) VALUES ({marks})"
+        statements: list[Statement] = [
+            (statement, _row(result, encode_result(result), self._session)) for result in results
+        ]
+        if kept is not None:
+            row = (kept.bed, kept.source, kept.body, _digest(kept.body))
+            statements.append(("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", row))
+        return self._commit(statements)[: len(results)]
+
+    def kept(self) -> list[Kept]:
+        """The newest of every source; those that are not what was committed are left out."""
+        try:
+            rows = self._db.execute("SELECT bed, source, body, sha256 FROM kept").fetchall()
+        except sqlite3.Error as error:
+            raise _unreadable(error) from error
+        return [Kept(bed, source, body) for bed, source, body, sha in rows if _digest(body) == sha]
 
     def after(self, rowid: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         """(row id, JSON line, `session` first) of results committed after `rowid`, oldest first.
@@ -118,14 +145,14 @@ class Journal:
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'results'").fetchone()
         return int(row[0]) if row else 0
 
-    def _commit(self, statement: str, rows: Sequence[tuple[object, ...]]) -> list[int]:
+    def _commit(self, statements: Sequence[Statement]) -> list[int]:
         if self._broken is not None:
             raise BugError(
                 f"the journal is closed after '{self._broken}'", "restart on a good disk"
             )
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            rowids = [int(self._db.execute(statement, row).lastrowid or 0) for row in rows]
+            rowids = [int(self._db.execute(text, row).lastrowid or 0) for text, row in statements]
             self._db.execute("COMMIT")
         except Exception as error:
             # After a failed fsync the kernel may call the same pages clean: a second try would

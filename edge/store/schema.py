@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = int.from_bytes(b"medg", "big")
-SCHEMA = 1
+SCHEMA = 2
 # Not STRICT: SQLite 3.31 of Ubuntu 20.04 (JetPack 5) does not know it.
-TABLES = """
+KEPT = """
+CREATE TABLE kept (
+    bed TEXT NOT NULL, source TEXT NOT NULL, body BLOB NOT NULL, sha256 BLOB NOT NULL,
+    PRIMARY KEY (bed, source)
+);
+"""
+TABLES = f"""
 CREATE TABLE session (
     id TEXT PRIMARY KEY, started TEXT NOT NULL, bundle_digest TEXT NOT NULL, boot_id TEXT NOT NULL,
     anchor_t_ns INTEGER, anchor_unix_ns INTEGER, anchor_quality TEXT, grouped INTEGER NOT NULL
@@ -30,8 +36,8 @@ CREATE TABLE results (
     kind TEXT NOT NULL, t_ns INTEGER NOT NULL, utc TEXT NOT NULL, bed TEXT NOT NULL,
     source TEXT NOT NULL, summary TEXT NOT NULL, body BLOB NOT NULL, sha256 BLOB NOT NULL
 );
-"""
-MIGRATIONS: dict[int, str] = {}
+{KEPT}"""
+MIGRATIONS = {1: KEPT}
 """From schema version n to n + 1."""
 
 

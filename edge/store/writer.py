@@ -6,10 +6,12 @@ is reported through `failure`, because then nothing may be claimed any more.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edge.errors import BugError
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from edge.clock import WallAnchor
     from edge.sinks import Sink
-    from edge.store.journal import Journal
+    from edge.store.journal import Journal, Kept
     from edge.types import Result
 
 QUEUE_RESULTS = 4096
@@ -35,8 +37,9 @@ LAST_DELIVERY_S = 5.0
 class JournalWriter:
     """Owns the journal's connection from `start` to `close`; `submit` from one thread.
 
-    `session` is (id, UTC start, bundle digest); the sinks are open already. `commit_ms` holds the
-    newest 4096 commits' durations; `counts` has submitted and committed results, and overflows.
+    `session` is (id, UTC start, the bundles' digests); the sinks are open already. `commit_ms`
+    holds the newest 4096 commits' durations; `counts` has submitted and committed results, and
+    overflows; `kept` what the sources left behind before this start.
     """
 
     def __init__(
@@ -50,11 +53,16 @@ class JournalWriter:
         self._deliveries = [Delivery(sink) for sink in sinks]
         self._session = session
         self._anchor = anchor
-        self._queue: queue.Queue[Result | None] = queue.Queue(QUEUE_RESULTS)
+        self._queue: queue.Queue[tuple[Result | None, Kept | None] | None]
+        self._queue = queue.Queue(QUEUE_RESULTS)
         self._thread = threading.Thread(target=self._run, name="journal")
         self._opened = threading.Event()
         self._accepting = False
         self._told = False
+        self._woken = -1
+        self._promised = 0
+        self.kept: tuple[Kept, ...] = ()
+        self.kept_commits = 0
         self.failure: Exception | None = None
         self.commit_ms: deque[float] = deque(maxlen=KEPT)
         self.counts: Counter[str] = Counter()
@@ -66,19 +74,38 @@ class JournalWriter:
 
     def start(self) -> None:
         """Open the journal in the thread. Raises what opening raised."""
+        self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread.start()
         self._opened.wait()
         self._raise_failure()
         self._accepting = True
 
+    def fileno(self) -> int:
+        """Readable when something kept has been committed; `acknowledge` makes it quiet again."""
+        return self._woken
+
+    def acknowledge(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._woken)
+
+    def keep(self, kept: Kept, result: Result | None = None) -> int:
+        """Hand over what a source must know after a restart, with the result that it belongs to, if
+        any. It is committed when `kept_commits` has reached the number returned."""
+        self._hand_over(result, kept)
+        self._promised += 1
+        return self._promised
+
     def submit(self, result: Result) -> None:
         """Hand over one result; never waits. Raises `BugError` when it cannot be kept."""
+        self._hand_over(result, None)
+
+    def _hand_over(self, result: Result | None, kept: Kept | None) -> None:
         self._raise_failure()
         if not self._accepting:
             raise BugError("a result for a journal that is not open", "start the writer first")
         try:
-            self._queue.put_nowait(result)
-            self.counts["submitted"] += 1
+            self._queue.put_nowait((result, kept))
+            self.counts["submitted"] += result is not None
         except queue.Full:
             self.counts["overflows"] += 1
             log("journal_overflow", count=self.counts["overflows"])
@@ -95,6 +122,9 @@ class JournalWriter:
                 self._thread.join()
             except queue.Full:
                 continue
+        if self._woken >= 0:
+            os.close(self._woken)
+            self._woken = -1
         if not self._told:
             self._raise_failure()
 
@@ -107,6 +137,7 @@ class JournalWriter:
         try:
             with open_journal(self._path) as journal:
                 journal.begin_session(*self._session, self._anchor)
+                self.kept = tuple(journal.kept())
                 for delivery in self._deliveries:
                     delivery.begin(journal)
                 self._opened.set()
@@ -122,20 +153,23 @@ class JournalWriter:
         due_s: float | None = time.monotonic()
         while True:
             try:
-                result = self._queue.get(timeout=_until(due_s))
-                if result is None:
+                handed = self._queue.get(timeout=_until(due_s))
+                if handed is None:
                     break
-                self._commit(journal, result)
+                self._commit(journal, *handed)
             except queue.Empty:
                 pass
             due_s = self._deliver(journal)
         self._deliver_last(journal)
 
-    def _commit(self, journal: Journal, result: Result) -> None:
+    def _commit(self, journal: Journal, result: Result | None, kept: Kept | None) -> None:
         began_ns = time.perf_counter_ns()
-        journal.append([result])
+        journal.append([] if result is None else [result], kept)
         self.commit_ms.append((time.perf_counter_ns() - began_ns) / 1e6)
-        self.counts["committed"] += 1
+        self.counts["committed"] += result is not None
+        if kept is not None:
+            self.kept_commits += 1
+            os.eventfd_write(self._woken, 1)
 
     def _deliver(self, journal: Journal) -> float | None:
         """One batch to each sink; when the first of them wants to go on, None if none does."""

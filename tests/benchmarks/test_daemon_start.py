@@ -23,7 +23,7 @@ CONFIG = """
 schema = 1
 bed = "bench"
 state_dir = "{state}"
-bundle = {{ path = "ecg-beat" }}
+bundles = [{{ path = "ecg-beat" }}]
 
 [[sources]]
 kind = "synthetic"

@@ -15,7 +15,7 @@ schema = 1
 bed = "icu-3"
 state_dir = "state"
 
-[bundle]
+[[bundles]]
 path = "ecg-beat"
 
 [engine]
@@ -34,6 +34,25 @@ path = "out.jsonl"
 """
 
 
+TWO = f"""{GOOD}
+[[bundles]]
+path = "./other.zip"
+id = "words"
+
+[[bundles]]
+path = "advice.zip"
+
+[[chain]]
+from = "words"
+to = "advice"
+
+[[sources]]
+kind = "synthetic"
+bundle = "words"
+bed = "icu-4"
+""".replace('kind = "monitor"', 'kind = "monitor"\nbundle = "ecg-beat"')
+
+
 def parsed(text: str, folder: Path = Path("/etc/medge")) -> Config:
     return parse(text, folder / "bedside.toml")
 
@@ -42,7 +61,8 @@ def test_the_good_one_is_good() -> None:
     config = parsed(GOOD)
     assert config.bed == "icu-3"
     assert config.state_dir == Path("/etc/medge/state")
-    assert config.bundle.path == "ecg-beat"
+    assert [(b.id, b.path) for b in config.bundles] == [("ecg-beat", "ecg-beat")]
+    assert (config.sources[0].bundle, config.sources[0].bed) == ("ecg-beat", "icu-3")
     assert config.sinks[0].options.path == "/etc/medge/out.jsonl"
     assert config.sources[0].options.channel == 1
 
@@ -51,15 +71,16 @@ def test_the_good_one_is_good() -> None:
     ("anchor", "line", "nearest"),
     [
         ("schema = 1", "bedd = 1", "bed"),
-        ("[bundle]", "pathh = 'x'", "path"),
+        ("[[bundles]]", "pathh = 'x'", "path"),
         ("[engine]", "deadline = 1.0", "deadline_ms"),
+        ("[[chain]]", "too = 'x'", "to"),
         ('kind = "monitor"', "devise = 'x'", "device"),
         ('kind = "jsonl"', "paths = 'x'", "path"),
     ],
 )
 def test_unknown_key_at_every_level(anchor: str, line: str, nearest: str) -> None:
     with pytest.raises(StartError) as caught:
-        parsed(GOOD.replace(anchor, f"{anchor}\n{line}"))
+        parsed(TWO.replace(anchor, f"{anchor}\n{line}", 1))
     key = line.split()[0]
     assert f"unknown key '{key}'" in caught.value.cause
     assert nearest in caught.value.fix
@@ -80,6 +101,39 @@ def test_unknown_key_at_every_level(anchor: str, line: str, nearest: str) -> Non
 def test_wrong_values_say_what_to_do(before: str, after: str, words: str) -> None:
     with pytest.raises(StartError) as caught:
         parsed(GOOD.replace(before, after))
+    assert words in str(caught.value)
+
+
+def test_several_bundles_are_told_apart() -> None:
+    config = parsed(TWO)
+    assert [bundle.id for bundle in config.bundles] == ["ecg-beat", "words", "advice"]
+    assert [(s.bundle, s.bed) for s in config.sources] == [
+        ("ecg-beat", "icu-3"), ("words", "icu-4"),
+    ]  # fmt: skip
+    assert [(link.from_, link.to) for link in config.chain] == [("words", "advice")]
+
+
+BACK = '[[chain]]\nfrom = "advice"\nto = "words"\n[[sources]]\nbundle = "words"\nkind = "synthetic"'
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('bundle = "words"', 'bundle = "word"', "no bundle 'word'; use one of: words"),
+        ('bundle = "words"', "", "which bundle it feeds"),
+        ('bundle = "words"', "bundle = 3", "which bundle it feeds"),
+        ('bed = "icu-4"', "bed = 4", "as a text"),
+        ('bundle = "words"', 'bundle = "ecg-beat"', "nothing feeds bundle 'words'"),
+        ('to = "advice"', 'to = "advise"', "no bundle 'advise'; use one of: advice"),
+        ('to = "advice"', 'to = "words"', "comes back to 'words'"),
+        ("[[sources]]", f"{BACK}\nname = 'x'\n[[sources]]", "comes back"),
+        ('id = "words"', 'id = "advice"', "two bundles are called 'advice'"),
+        ('bed = "icu-4"', 'name = "monitor"', "two sources are called 'monitor'"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(before: str, after: str, words: str) -> None:
+    with pytest.raises(StartError) as caught:
+        parsed(TWO.replace(before, after, 1))
     assert words in str(caught.value)
 
 

@@ -134,7 +134,7 @@ CONFIG = """
 schema = 1
 bed = "b"
 state_dir = "state"
-bundle = {{ path = "ecg-beat" }}
+bundles = [{{ path = "ecg-beat" }}]
 
 [[sources]]
 kind = "ward"
@@ -173,7 +173,7 @@ def test_a_daemon_of_plugins_runs(plugins: Path) -> None:
         limit_ns = clock.now_ns() + 12 * NS_PER_S
         daemon.core.run(lambda: clock.now_ns() > limit_ns)
         daemon.core.finish()
-        trials = {trial.backend for trial in daemon.admission.trials}
+        trials = {trial.backend for trial in daemon.served[0].chosen.trials}
     assert "ward" in trials
     assert len(out.read_text().splitlines()) == sum(daemon.core.results.values()) > 5
 

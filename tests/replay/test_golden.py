@@ -34,7 +34,7 @@ CONFIG = """
 schema = 1
 bed = "replay"
 state_dir = "state"
-bundle = { path = "ecg-beat" }
+bundles = [{ path = "ecg-beat" }]
 
 [[sources]]
 kind = "monitor"

@@ -339,7 +339,7 @@ CONFIG = """
 schema = 1
 bed = "rig"
 state_dir = "state"
-bundle = {{ path = "tiny", trusted_keys = [{keys}] }}
+bundles = [{{ path = "tiny", trusted_keys = [{keys}] }}]
 
 [[sources]]
 kind = "synthetic"

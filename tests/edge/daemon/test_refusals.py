@@ -17,7 +17,7 @@ CONFIG = """
 schema = 1
 bed = "b"
 state_dir = "state"
-bundle = {{ path = "{bundle}", trusted_keys = [{keys}] }}
+bundles = [{{ path = "{bundle}", trusted_keys = [{keys}] }}]
 
 [[sources]]
 kind = "monitor"

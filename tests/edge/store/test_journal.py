@@ -15,7 +15,7 @@ from edge.clock import WallAnchor
 from edge.errors import BugError, StartError
 from edge.store import schema
 from edge.store.codec import decode_result
-from edge.store.journal import open_journal
+from edge.store.journal import Kept, open_journal
 from edge.types import Provenance, Reason, Withheld
 
 FLIPS = 150
@@ -190,7 +190,7 @@ def test_newer_schema_and_other_files_are_refused_untouched(tmp_path: Path) -> N
         db.execute("CREATE TABLE cookies (id)")
     (tmp_path / "other.db").write_bytes(b"not a database" * 100)
     for name, words in (
-        ("newer.db", "newer than 1; update medge"),
+        ("newer.db", "newer than 2; update medge"),
         ("browser.db", "not a medge journal"),
         ("other.db", "cannot be opened"),
         ("no/such.db", "cannot write"),
@@ -206,22 +206,48 @@ def test_an_older_schema_is_migrated_after_a_backup(tmp_path: Path, diagnosis: A
     path = tmp_path / "j.db"
     with open_journal(path) as journal:
         journal.append([diagnosis(0)])  # still in the write-ahead log
-        step = {1: "ALTER TABLE results ADD COLUMN delivered INTEGER;"}
-        schema.migrate(journal._db, path, 1, 2, step)
+        step = {2: "ALTER TABLE results ADD COLUMN delivered INTEGER;"}
+        schema.migrate(journal._db, path, 2, 3, step)
         assert list(journal._db.execute("SELECT delivered FROM results")) == [(None,)]
-        assert journal._db.execute("PRAGMA user_version").fetchone() == (2,)
-    with open_journal(tmp_path / "j.db.v1.backup") as backup:
+        assert journal._db.execute("PRAGMA user_version").fetchone() == (3,)
+    with open_journal(tmp_path / "j.db.v2.backup") as backup:
         assert len(backup.after(0)) == 1
         assert backup.check() == []
     with pytest.raises(StartError, match="newer"), open_journal(path):
         pass
 
 
+def test_a_journal_of_schema_1_keeps_from_now_on(tmp_path: Path, diagnosis: Any) -> None:
+    path = filled(tmp_path / "j.db", [diagnosis(0)])
+    with closing(sqlite3.connect(path)) as db:  # as medge wrote it before
+        db.executescript("DROP TABLE kept; PRAGMA user_version=1;")
+    with open_journal(path) as journal:
+        assert journal.append([diagnosis(1)], Kept("bed", "rows", b"x")) == [2]
+        assert journal.kept() == [Kept("bed", "rows", b"x")]
+    assert (tmp_path / "j.db.v1.backup").exists()
+
+
+def test_what_is_kept_comes_with_its_result_or_not_at_all(tmp_path: Path, diagnosis: Any) -> None:
+    """The newest of each source and bed; a damaged one is none."""
+    path = tmp_path / "j.db"
+    with open_journal(path) as journal:
+        journal.append([diagnosis(0)], Kept("bed", "rows", b"first"))
+        journal.append([], Kept("bed 2", "rows", b"other"))
+        journal.append([diagnosis(1)], Kept("bed", "rows", b"second"))
+        with pytest.raises(BugError):
+            journal.append([diagnosis(1)], Kept("bed", "rows", b"third"))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE kept SET body = x'00' WHERE bed = 'bed 2'")
+    with open_journal(path) as journal:
+        assert journal.kept() == [Kept("bed", "rows", b"second")]
+        assert journal.last_rowid() == 2
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, diagnosis: Any) -> None:
     path = filled(tmp_path / "j.db", [diagnosis(0)])
     with open_journal(path) as journal:
-        step = {1: "ALTER TABLE results ADD COLUMN a; ALTER TABLE nothing ADD COLUMN b;"}
+        step = {2: "ALTER TABLE results ADD COLUMN a; ALTER TABLE nothing ADD COLUMN b;"}
         with pytest.raises(sqlite3.OperationalError):
-            schema.migrate(journal._db, path, 1, 2, step)
+            schema.migrate(journal._db, path, 2, 3, step)
     with open_journal(path) as journal:
         assert journal.append([diagnosis(1)]) == [2]
