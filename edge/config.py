@@ -262,7 +262,7 @@ def _part(
         raise StartError(f"{where}: no kind", f"add kind = one of: {', '.join(known)}")
     factory = resolve(known, kind, f"{name[:-1]} kind")
     options = convert(entry, factory.Options, f"{where} ({kind})")
-    for field in getattr(factory, "PATHS", ()):
+    for field in (f for f in getattr(factory, "PATHS", ()) if getattr(options, f)):
         options = msgspec.structs.replace(
             options, **{field: str(_beside(file, getattr(options, field)))}
         )

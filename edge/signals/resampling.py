@@ -37,11 +37,11 @@ def resample(
     Outside the recording the signal is taken as held at its first and last value. Raises
     `StartError` where the rates have no ratio of small whole numbers.
     """
-    up, down = _ratio(rate_in_hz, rate_out_hz)
+    up, down = ratio(rate_in_hz, rate_out_hz)
     x = np.asarray(samples, np.float64)
     if up == down or not len(x):
         return x.copy()
-    taps, reach = _taps(up, down)
+    taps, reach = polyphase_taps(up, down, HALF_PERIODS, CUTOFF, KAISER_BETA)
     padded = np.pad(x, reach, mode="edge")
     n = np.arange(-(-len(x) * up // down), dtype=np.int64)
     first = n * down // up  # the input sample at or before each output
@@ -53,26 +53,33 @@ def resample(
     return out
 
 
-def _ratio(rate_in_hz: float, rate_out_hz: float) -> tuple[int, int]:
+def ratio(rate_in_hz: float, rate_out_hz: float) -> tuple[int, int]:
+    """(up, down), whole numbers. Raises `StartError` where there are no small ones."""
     if not (rate_in_hz > 0 and rate_out_hz > 0):
         raise StartError(f"cannot resample {rate_in_hz:g} to {rate_out_hz:g} Hz", "give both rates")
     exact = Fraction(rate_out_hz) / Fraction(rate_in_hz)
-    ratio = exact.limit_denominator(MAX_FACTOR)
-    if abs(ratio / exact - 1) > 1e-9 or ratio.numerator > MAX_FACTOR:
+    found = exact.limit_denominator(MAX_FACTOR)
+    if abs(found / exact - 1) > 1e-9 or found.numerator > MAX_FACTOR:
         raise StartError(
             f"{rate_in_hz:g} to {rate_out_hz:g} Hz is no ratio of small whole numbers",
             "round the rates",
         )
-    return ratio.numerator, ratio.denominator
+    return found.numerator, found.denominator
 
 
-def _taps(up: int, down: int) -> tuple[NDArray[np.float64], int]:
-    """Taps `[up, 2 * reach]` per phase, each summing to 1: phase p lies p/up after sample 0."""
-    cutoff = CUTOFF * min(1.0, up / down)
-    reach = int(np.ceil(HALF_PERIODS / cutoff))
+def polyphase_taps(
+    up: int, down: int, half_periods: int, edge: float, beta: float
+) -> tuple[NDArray[np.float64], int]:
+    """Taps `[up, 2 * reach]` per phase, each summing to 1: phase p lies p/up after sample 0.
+
+    `half_periods` zero crossings on each side at the lower rate, `edge` of the pass band as a share
+    of its Nyquist rate, `beta` of the Kaiser window.
+    """
+    cutoff = edge * min(1.0, up / down)
+    reach = int(np.ceil(half_periods / cutoff))
     offset = np.arange(1 - reach, reach + 1)[None, :] - np.arange(up)[:, None] / up
     inside = np.sqrt(np.maximum(0.0, 1 - (offset / reach) ** 2))
-    taps = np.sinc(cutoff * offset) * np.i0(KAISER_BETA * inside) / np.i0(KAISER_BETA)
+    taps = np.sinc(cutoff * offset) * np.i0(beta * inside) / np.i0(beta)
     taps[np.abs(offset) > reach] = 0.0
     return taps / taps.sum(axis=1, keepdims=True), reach
 

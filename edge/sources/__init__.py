@@ -18,6 +18,7 @@ SOURCES = {
     "texts": "edge.sources.spool:TEXTS",
     "images": "edge.sources.spool:IMAGES",
     "rows": "edge.sources.spool:ROWS",
+    "vitals": "edge.sources.vitals:Vitals",
 }
 
 

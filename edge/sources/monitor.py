@@ -1,7 +1,7 @@
 """A bedside device on a port: `firmware_bridge` speaks to it, this makes its samples `Waveform`s.
 
-Owns the choice of channel, its clinical name, the stated unit conversion, and sample times. The
-link's losses become `SourceLost`.
+Owns the choice of channel, its clinical name, the stated unit conversion, the rate that the bundle
+needs, and sample times. The link's losses become `SourceLost`.
 """
 
 from __future__ import annotations
@@ -11,30 +11,40 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import numpy as np
 
+from edge.clock import NS_PER_S
 from edge.errors import LinkError, StartError
-from edge.registry import load, resolve
+from edge.registry import load
+from edge.signals.live_resampling import LiveResampler
 from edge.sources.sampleclock import SampleClock
 from edge.types import SourceLost, Waveform
+from firmware_bridge.address import parse
+from firmware_bridge.devices import device as registered
+from firmware_bridge.errors import BridgeError
 from firmware_bridge.link import Link
 from firmware_bridge.ports import open_port
-from firmware_bridge.types import LinkLost, Loss, SampleBlock
+from firmware_bridge.types import Alert, AlertKind, LinkLost, Loss, SampleBlock
 
 if TYPE_CHECKING:
     from firmware_bridge.ports import Port
-    from firmware_bridge.types import Device, Wire
+    from firmware_bridge.types import Device, Feed, Wire
 
 CONVERSIONS = {("uV", "mV"): 1e-3, ("mV", "uV"): 1e3}
 """Stated conversions, UCUM: nothing else is ever converted."""
 
 
 class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`channel` counts from 1; `mdc` is what is wired to it; `unit` is what to deliver."""
+    """`port` is a path or an address as `tcp://host:port`, which may name the device too; `map` a
+    file of registers, for the devices that need one. `mdc` is the channel; where the device does
+    not know what is wired to it, `channel` says which of its inputs that is, from 1. `unit` is what
+    to deliver, and `rate_hz` at which rate (0: the device's own)."""
 
-    device: str
+    device: str = ""
     port: str
+    map: str = ""
     channel: int = 1
     mdc: str
     unit: str
+    rate_hz: float = 0.0
     name: str = "monitor"
 
 
@@ -60,22 +70,20 @@ class Monitor:
     """One channel of one device as a source."""
 
     Options = MonitorOptions
+    PATHS = ("map",)
 
     def __init__(self, options: MonitorOptions, ports: Ports | None = None) -> None:
-        device = find_device(options.device)
-        feed = device.feeds[0]
-        if not 1 <= options.channel <= len(feed.channels):
-            raise StartError(
-                f"{device.title} has no channel {options.channel}", f"use 1 to {len(feed.channels)}"
-            )
         self._options = options
-        self._device = device
-        self._feed = feed
-        self._scale = _scale(feed.unit, options.unit)
-        self._rail = min(abs(feed.rail_low), abs(feed.rail_high)) * self._scale
         self._ports = ports or RealPorts()
+        device = find_device(options.device, options.port, options.map)
+        self._feed, self._column = channel_of(device, options)
+        self._scale = _scale(self._feed.unit, options.unit)
+        rail = min(abs(self._feed.rail_low), abs(self._feed.rail_high)) * self._scale
+        self._rail = rail or None
         self._link = Link(device, options.port, open_port=self._ports.open)
-        self._clock = SampleClock(feed.rate_hz)
+        self._clock: SampleClock | None = None
+        self._resampler: LiveResampler | None = None
+        self._leads_off: set[str] = set()
         self._received = 0
         self._gaps = 0
         self._first_ns: int | None = None
@@ -86,8 +94,8 @@ class Monitor:
 
     @property
     def rate_hz(self) -> float:
-        """Samples per second of the channel."""
-        return self._feed.rate_hz
+        """Samples per second that it delivers; 0 where only the device will say."""
+        return self._options.rate_hz or self._feed.rate_hz
 
     @property
     def first_ns(self) -> int | None:
@@ -97,10 +105,7 @@ class Monitor:
     def open(self, now_ns: int) -> None:
         """Open the port. Raises `LinkError` when it is not there now; later losses are retried."""
         self._ports.at(now_ns)
-        for message in self._link.open(now_ns):
-            if isinstance(message, LinkLost) and message.reason is Loss.ABSENT:
-                self._link.close()
-                raise LinkError(*message.detail.split("; ", 1))
+        open_link(self._link, now_ns)
 
     def fileno(self) -> int | None:
         return self._link.fileno()
@@ -114,61 +119,117 @@ class Monitor:
         out: list[Waveform | SourceLost] = []
         for message in self._link.poll(now_ns):
             if isinstance(message, SampleBlock):
-                out.append(self._waveform(message, now_ns))
+                out += self._waveforms(message, now_ns)
+            elif isinstance(message, Alert):
+                self._note(message)
             elif isinstance(message, LinkLost):
-                self._clock = SampleClock(self._feed.rate_hz)
-                out.append(
-                    SourceLost(now_ns, self.name, f"{message.reason.value}: {message.detail}")
-                )
+                self._clock = self._resampler = None
+                self._leads_off.clear()
+                out.append(lost(message, self.name, now_ns))
         return out
 
     def counters(self) -> dict[str, int]:
         """Samples received and lost, gaps, and what the wire did."""
-        wire = self._link.counters
-        return {
-            "received": self._received,
-            "lost": wire.stream.lost,
-            "gaps": self._gaps,
-            "duplicates": wire.stream.duplicates,
-            "rejected": sum(wire.stream.rejects.values()),
-            "skipped_bytes": wire.stream.skipped_bytes,
-            "losses": sum(wire.losses.values()),
-            "reconnects": wire.reconnects,
-        }
+        return {"received": self._received, "gaps": self._gaps, **wire_counts(self._link)}
 
     def close(self) -> None:
         self._link.close()
 
-    def _waveform(self, block: SampleBlock, now_ns: int) -> Waveform:
-        samples = block.samples[:, self._options.channel - 1] * np.float32(self._scale)
+    def _note(self, alert: Alert) -> None:
+        """A fault of this channel that the device reports: its samples are not the patient's."""
+        if alert.kind is AlertKind.TECHNICAL and alert.channel == self._options.mdc:
+            (self._leads_off.add if alert.active else self._leads_off.discard)(alert.code)
+
+    def _waveforms(self, block: SampleBlock, now_ns: int) -> list[Waveform]:
+        if block.feed != self._feed.name:
+            return []
+        samples = block.samples[:, self._column] * np.float32(self._scale)
         self._received += len(samples)
         self._gaps += block.lost > 0
+        if self._clock is None:
+            self._clock = SampleClock(block.rate_hz)
         t_ns = self._clock.time_of(block.seq, len(samples), now_ns)
         self._first_ns = t_ns if self._first_ns is None else self._first_ns
-        return Waveform(
-            t_ns=t_ns,
-            received_ns=now_ns,
-            source=self.name,
-            channel=self._options.mdc,
-            unit=self._options.unit,
-            rate_hz=block.rate_hz,
-            seq=block.seq,
-            samples=samples,
-            rail=self._rail,
+        rate_hz, seq = block.rate_hz, block.seq
+        if self.rate_hz not in (0.0, block.rate_hz):
+            if self._resampler is None:
+                self._resampler = LiveResampler(block.rate_hz, self.rate_hz)
+            rate_hz = self.rate_hz
+            seq, samples = self._resampler.feed(block.seq, samples)
+            later_s = (self._resampler.position(seq) - block.seq) / block.rate_hz
+            t_ns += round(later_s * NS_PER_S)
+        if not len(samples):
+            return []
+        return [
+            Waveform(
+                t_ns=t_ns,
+                received_ns=now_ns,
+                source=self.name,
+                channel=self._options.mdc,
+                unit=self._options.unit,
+                rate_hz=rate_hz,
+                seq=seq,
+                samples=samples,
+                rail=self._rail,
+                leads_off=bool(self._leads_off),
+            )
+        ]
+
+
+def open_link(link: Link, now_ns: int) -> None:
+    """Raises `LinkError` when the port is not there now; later losses are retried."""
+    for message in link.open(now_ns):
+        if isinstance(message, LinkLost) and message.reason is Loss.ABSENT:
+            link.close()
+            raise LinkError(*message.detail.split("; ", 1))
+
+
+def lost(message: LinkLost, source: str, now_ns: int) -> SourceLost:
+    """A loss of the link as one of its source."""
+    return SourceLost(now_ns, source, f"{message.reason.value}: {message.detail}")
+
+
+def wire_counts(link: Link) -> dict[str, int]:
+    """What the wire did."""
+    wire = link.counters
+    return {
+        "lost": wire.stream.lost,
+        "duplicates": wire.stream.duplicates,
+        "rejected": sum(wire.stream.rejects.values()),
+        "skipped_bytes": wire.stream.skipped_bytes,
+        "losses": sum(wire.losses.values()),
+        "reconnects": wire.reconnects,
+    }
+
+
+def channel_of(device: Device, options: MonitorOptions) -> tuple[Feed, int]:
+    """The feed and its column that hold the wanted channel. Raises `StartError`."""
+    for feed in device.feeds:
+        if options.mdc in feed.channels:
+            return feed, feed.channels.index(options.mdc)
+    wired = [f for f in device.feeds if "" in f.channels]
+    if not wired:
+        known = ", ".join(c for f in device.feeds for c in f.channels) or "values only, no waves"
+        raise StartError(f"{device.title} has no channel {options.mdc}", f"it has {known}")
+    if not 1 <= options.channel <= len(wired[0].channels):
+        raise StartError(
+            f"{device.title} has no channel {options.channel}", f"use 1 to {len(wired[0].channels)}"
         )
+    return wired[0], options.channel - 1
 
 
-def find_device(name: str) -> Device:
-    """A device's description, by registered name or as the `"module:attr"` of an operator's own.
-
-    Raises `StartError` naming the known ones.
+def find_device(name: str, port: str = "", map_path: str = "") -> Device:
+    """A device's description: by registered name, as the `"module:attr"` of an operator's own, or
+    as the address `port` names it. Raises `StartError` naming the known ones.
     """
-    if ":" in name:
-        own: Device = load(name, f"device '{name}'")
-        return own
-    devices: dict[str, str] = load("firmware_bridge.devices:DEVICES", "registry of devices")
-    device: Device = resolve(devices, name, "device")
-    return device
+    try:
+        name = name or parse(port).device
+        if ":" in name:
+            own: Device = load(name, f"device '{name}'")
+            return own
+        return registered(name, map_path)
+    except BridgeError as error:
+        raise StartError(error.cause, error.fix) from None
 
 
 def _scale(unit: str, wanted: str) -> float:

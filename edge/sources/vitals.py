@@ -1,0 +1,147 @@
+"""The values of a bedside device as rows of a course: the mean of each measurement in each step.
+
+Owns which values count, and the steps. Only what the device calls valid is taken; a step without
+any gives a row without any, so that the course knows how old its values are. The columns are those
+of the bundle whose code is the measurement's MDC reference id, in the same unit: nothing is matched
+by likeness, nothing converted. A course begins anew with each start: nobody knows how long it was
+away, or who is in the bed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from edge.clock import NS_PER_S
+from edge.errors import StartError
+from edge.sources.monitor import RealPorts, find_device, lost, open_link, wire_counts
+from edge.types import Given
+from edge.units import require_unit
+from firmware_bridge.link import Link
+from firmware_bridge.nomenclature import TERMS
+from firmware_bridge.types import LinkLost, Numeric, Validity
+
+if TYPE_CHECKING:
+    from edge.bundle.manifest import Features
+    from edge.signals.rows import Row
+    from edge.sources.monitor import Ports
+    from edge.types import SourceLost
+
+
+class VitalsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`device`, `port` and `map` as those of a monitor. `due_s` is the time between rows; 0 stands
+    for the bundle's own step."""
+
+    device: str = ""
+    port: str
+    map: str = ""
+    due_s: float = 0.0
+    name: str = "vitals"
+
+
+class Vitals:
+    """One device's numerics as a source of rows; `serve` says for which bundle."""
+
+    GIVES = "features"
+    Options = VitalsOptions
+    PATHS = ("map",)
+
+    def __init__(self, options: VitalsOptions, ports: Ports | None = None) -> None:
+        self._options = options
+        self._ports = ports or RealPorts()
+        self._device = find_device(options.device, options.port, options.map)
+        self._link = Link(self._device, options.port, open_port=self._ports.open)
+        self._columns: dict[str, str] = {}
+        self._step_ns = 0
+        self._end_ns: int | None = None
+        self._values: defaultdict[str, list[float]] = defaultdict(list)
+        self._session = os.urandom(6).hex()
+        self._given = 0
+        self._waiting: list[Given] = []
+        self._open = False
+        self._counts = {"received": 0, "unusable": 0, "gaps": 0}
+
+    @property
+    def name(self) -> str:
+        return self._options.name
+
+    def serve(self, features: Features) -> None:
+        """Take the columns and the step of a bundle. Raises `StartError` where the device has none
+        of them, or one in another unit."""
+        for column in features.columns:
+            if column.code in self._device.numerics:
+                require_unit(TERMS[column.code].unit, column.unit, f"source '{self.name}'")
+                self._columns[column.code] = column.name
+        if not self._columns:
+            raise StartError(
+                f"{self._device.title} measures nothing that the bundle takes",
+                f"it measures {', '.join(self._device.numerics) or 'no values'}",
+            )
+        self._step_ns = round((self._options.due_s or features.step_s) * NS_PER_S)
+
+    def open(self, now_ns: int) -> None:
+        """Open the port. Raises `LinkError` when it is not there now; later losses are retried."""
+        self._ports.at(now_ns)
+        open_link(self._link, now_ns)
+        self._open = True
+
+    def fileno(self) -> int | None:
+        return self._link.fileno()
+
+    def next_deadline_ns(self) -> int | None:
+        due = (self._link.next_deadline_ns(), self._end_ns)
+        return min((t for t in due if t is not None), default=None)
+
+    def poll(self, now_ns: int) -> list[Given | SourceLost]:
+        """What the device lost, and the next row when the one before is settled."""
+        self._ports.at(now_ns)
+        out: list[Given | SourceLost] = []
+        if self._end_ns is None:
+            self._end_ns = now_ns + self._step_ns
+            self._give(now_ns, begins=True)
+        for message in self._link.poll(now_ns):
+            if isinstance(message, Numeric):
+                self._take(message)
+            elif isinstance(message, LinkLost):
+                self._counts["gaps"] += 1
+                out.append(lost(message, self.name, now_ns))
+        while self._end_ns <= now_ns:
+            self._end_step(self._end_ns)
+        if self._open and self._waiting:
+            self._open = False
+            out.append(self._waiting.pop(0))
+        return out
+
+    def settle(self, result: str, refused: bool) -> None:
+        """The row given last is judged and committed."""
+        self._open = True
+
+    def counters(self) -> dict[str, int]:
+        """Values `received` and of those `unusable`, gaps, and what the wire did."""
+        return {**wire_counts(self._link), **self._counts}
+
+    def close(self) -> None:
+        self._link.close()
+
+    def _take(self, value: Numeric) -> None:
+        self._counts["received"] += 1
+        name = self._columns.get(value.channel)
+        if value.value is None or value.validity is not Validity.VALID:
+            self._counts["unusable"] += 1
+        elif name is not None:
+            self._values[name].append(value.value)
+
+    def _end_step(self, end_ns: int) -> None:
+        row: Row = {name: sum(values) / len(values) for name, values in self._values.items()}
+        self._values.clear()
+        self._end_ns = end_ns + self._step_ns
+        self._give(end_ns, row)
+
+    def _give(self, t_ns: int, row: Row | None = None, begins: bool = False) -> None:
+        self._given += 1
+        identity = f"{self._session}-{self._given}"
+        rows = () if row is None else (row,)
+        self._waiting.append(Given(t_ns, self.name, identity, rows=rows, begins=begins))

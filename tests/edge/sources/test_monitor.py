@@ -1,0 +1,176 @@
+"""A device's waves as a source: which channel, at which rate and time, and whose fault."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.errors import StartError
+from edge.sources.monitor import Monitor, MonitorOptions
+from edge.types import SourceLost, Waveform
+from firmware_bridge.errors import LinkError
+from firmware_bridge.session import NS_PER_S, listening
+from firmware_bridge.types import (
+    Alert,
+    AlertKind,
+    Counters,
+    Device,
+    Feed,
+    Message,
+    Priority,
+    SampleBlock,
+    Wire,
+)
+
+ECG, PLETH = "MDC_ECG_ELEC_POTL_II", "MDC_PULS_OXIM_PLETH"
+RATE_HZ = 500.0
+
+
+class Decoder:
+    """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+        self.counters = Counters()
+
+    def feed(self, data: bytes) -> list[Message]:
+        return [self._message(byte) for byte in data]
+
+    def _message(self, byte: int) -> Message:
+        if byte != ord("s"):
+            return Alert(
+                "MDC_EVT_LEADS_OFF", AlertKind.TECHNICAL, Priority.LOW, byte == ord("o"), "", ECG
+            )
+        at = self._seq + np.arange(50)
+        self._seq += 50
+        wave = np.sin(2 * np.pi * 5.0 * at / RATE_HZ).astype(np.float32)
+        return SampleBlock(int(at[0]), 0, RATE_HZ, "mV", np.stack((wave, -wave), 1), "ecg")
+
+
+def made(**changes: Any) -> Device:
+    feeds = (
+        Feed("pleth", (PLETH,), 100.0, "1", 1.0, 0.0, 255.0),
+        Feed("ecg", (ECG, "MDC_ECG_ELEC_POTL_V"), RATE_HZ, "mV", 0.001, -5.0, 5.0),
+    )
+    fields = {"name": "two", "title": "Two leads", "spec": "none", "wire": Wire(9600),
+              "dialogue": listening(1.0), "decoder": Decoder, "feeds": feeds}  # fmt: skip
+    return Device(**{**fields, **changes})
+
+
+DEVICE = made()
+UNWIRED = made(feeds=(Feed("ecg", ("", ""), RATE_HZ, "mV", 0.001, -5.0, 5.0),))
+
+
+class Port:
+    """Gives what a test puts in."""
+
+    def __init__(self) -> None:
+        self.inbox: list[bytes | LinkError] = []
+
+    def at(self, now_ns: int) -> None:
+        pass
+
+    def open(self, address: str, wire: Wire) -> Port:
+        return self
+
+    def fileno(self) -> int:
+        return 7
+
+    def read(self) -> bytes:
+        item = self.inbox.pop(0) if self.inbox else b""
+        if isinstance(item, LinkError):
+            raise item
+        return item
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def monitor(port: Port, device: str = "DEVICE", **options: Any) -> Monitor:
+    given = {"port": "x", "mdc": ECG, "unit": "mV", "device": f"two_leads:{device}", **options}
+    return Monitor(MonitorOptions(**given), port)
+
+
+@pytest.fixture(autouse=True)
+def _own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The devices here are an operator's own, found by a module's name."""
+    module = types.ModuleType("two_leads")
+    module.__dict__.update(DEVICE=DEVICE, UNWIRED=UNWIRED)
+    monkeypatch.setitem(sys.modules, "two_leads", module)
+
+
+def hear(source: Monitor, port: Port, *data: bytes | LinkError) -> list[Waveform | SourceLost]:
+    """Tenths of a second, one after the other."""
+    source.open(0)
+    out: list[Waveform | SourceLost] = []
+    for i, item in enumerate(data, 1):
+        port.inbox += [item] if item else []
+        out += source.poll(i * NS_PER_S // 10)
+    return out
+
+
+def samples(found: list[Any]) -> np.ndarray:
+    return np.concatenate([w.samples for w in found])
+
+
+def test_the_channel_is_found_by_its_name() -> None:
+    port = Port()
+    found = hear(monitor(port, mdc="MDC_ECG_ELEC_POTL_V"), port, b"s", b"s")
+    assert [w.seq for w in found if isinstance(w, Waveform)] == [0, 50]
+    at = np.arange(100)
+    np.testing.assert_allclose(samples(found), -np.sin(2 * np.pi * 5 * at / 500), atol=1e-6)
+
+
+def test_what_is_wired_to_an_input_is_stated() -> None:
+    port = Port()
+    found = hear(monitor(port, "UNWIRED", channel=2), port, b"s")
+    assert samples(found)[25] == pytest.approx(-1.0)
+    with pytest.raises(StartError, match="has no channel 3; use 1 to 2"):
+        monitor(Port(), "UNWIRED", channel=3)
+
+
+def test_a_channel_that_is_not_there_is_refused() -> None:
+    with pytest.raises(StartError, match=f"it has {PLETH}, {ECG}"):
+        monitor(Port(), mdc="MDC_ECG_ELEC_POTL_AVR")
+
+
+def test_another_rate_is_the_same_signal_at_the_same_time() -> None:
+    """500 Hz brought to 250: each sample lies where the signal was at its own time."""
+    port = Port()
+    found = hear(monitor(port, rate_hz=250.0), port, *[b"s"] * 10)
+    assert {w.rate_hz for w in found if isinstance(w, Waveform)} == {250.0}
+    waves = [w for w in found if isinstance(w, Waveform)]
+    ends = [w.seq + len(w.samples) for w in waves]
+    assert [w.seq for w in waves[1:]] == ends[:-1]
+    # Sample 49 of the first block arrived at 0.1 s, so sample 0 was taken at 0.002 s.
+    began_s = 0.1 - 49 / RATE_HZ
+    for wave in waves[2:]:
+        t_s = wave.t_ns / NS_PER_S - began_s + np.arange(len(wave.samples)) / 250.0
+        np.testing.assert_allclose(wave.samples, np.sin(2 * np.pi * 5 * t_s), atol=5e-3)
+
+
+def test_a_lead_that_the_device_calls_off_is_off() -> None:
+    port = Port()
+    found = hear(monitor(port), port, b"s", b"os", b"s", b"is")
+    assert [w.leads_off for w in found if isinstance(w, Waveform)] == [False, True, True, False]
+    port = Port()
+    other = hear(monitor(port, mdc="MDC_ECG_ELEC_POTL_V"), port, b"os")
+    assert [w.leads_off for w in other if isinstance(w, Waveform)] == [False]  # not its lead
+
+
+def test_after_a_loss_nothing_is_remembered() -> None:
+    port = Port()
+    source = monitor(port, rate_hz=250.0)
+    found = hear(source, port, b"os", LinkError("unplugged", "plug it in"), b"", b"", b"s", b"s")
+    lost = [i for i, item in enumerate(found) if isinstance(item, SourceLost)]
+    assert len(lost) == 1
+    after = [w for w in found[lost[0] :] if isinstance(w, Waveform)]
+    assert after and not after[0].leads_off
+    assert source.counters()["losses"] == 1
