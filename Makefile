@@ -3,7 +3,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3.10 python3
 PYTHON ?= $(firstword $(foreach p,$(PYTHONS),$(if $(shell $(p) -c 'import sys, venv; v = sys.version_info; v[:2] >= (3, 10) and v[:2] < (3, 14) and print(1)' 2>/dev/null),$(p))))
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint recipes bench clean
+.PHONY: setup demo test lint peers recipes bench clean
 
 setup: .venv/.test
 
@@ -20,6 +20,14 @@ lint: .venv/.lint
 
 bench: .venv/.test
 	.venv/bin/medge bench --json
+
+# Foreign programs of npm that tests talk to; those of Debian are socat and mbpoll.
+peers: build/peers/.done
+
+build/peers/.done: Makefile
+	npm install --silent --no-audit --no-fund --prefix build/peers \
+	    node-hl7-client@3.2.0 simple-hl7@3.3.0
+	touch $@
 
 recipes: .venv-recipes/.done
 	.venv-recipes/bin/python -m export.recipes.ecg_beat

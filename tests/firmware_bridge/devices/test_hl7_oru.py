@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware_bridge.devices.hl7_oru import DEVICE, Decoder, time_ns
+from firmware_bridge.devices.hl7_oru import Decoder, time_ns
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.hl7_oru import report
 from firmware_bridge.emulators.patient import Scene
@@ -189,13 +189,10 @@ def test_a_message_of_one_sign_of_life_keeps_the_link() -> None:
 
 
 @pytest.mark.benchmark
-def test_decodes_fifty_times_faster_than_a_hundred_gateways_send() -> None:
-    """A gateway of a ward sends a few kB a second; 1 MB/s is far above what any does."""
+def test_decodes_fifty_times_what_a_ward_sends() -> None:
+    """TCP has no rate of its own: 20 beds that report every second are the measure."""
     data = b"".join(framed(report(Scene(), float(n), n)) for n in range(2000))
-    decoder, began_s = Decoder(), time.perf_counter()
+    decoder, began_s = Decoder(), time.process_time()
     decoder.feed(data)
-    rate = len(data) / (time.perf_counter() - began_s)
-    one_a_second = len(framed(report(Scene(), 1.0, 1)))
     assert decoder.counters.frames == 2000
-    assert rate > 50 * 100 * one_a_second
-    assert DEVICE.wire.bytes_per_s > 0
+    assert 2000 / (time.process_time() - began_s) > 50 * 20

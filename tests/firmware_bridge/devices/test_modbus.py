@@ -328,9 +328,9 @@ def test_mbpoll_reads_our_emulator(map_file: Path, tmp_path: Path) -> None:
 def test_decodes_fifty_times_faster_than_the_line(map_file: Path) -> None:
     answer = framed(bytes.fromhex("11 04 04 03 CA 00 48"))
     decoder, data = Decoder(read_map(map_file)), answer * 20_000
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     for at in range(0, len(data), 4096):
         decoder.feed(data[at : at + 4096])
-    rate = len(data) / (time.perf_counter() - began_s)
+    rate = len(data) / (time.process_time() - began_s)
     assert decoder.counters.frames == 20_000
     assert rate > 50 * mapped(map_file).wire.bytes_per_s
