@@ -161,6 +161,12 @@ def emulate(
           seed=seed)  # fmt: skip
 
 
+@app.command()
+def devices(json: Json = False) -> None:
+    """The devices medge speaks to, and what is proved of each. Example: medge devices --json"""
+    _call("edge.devices:devices", as_json=json)
+
+
 @bundle_app.command()
 def show(
     path: str, state_dir: StateDir = STATE_DIR, trusted_key: Keys = None, json: Json = False
