@@ -15,9 +15,9 @@ from edge.clock import NS_PER_S
 from edge.errors import LinkError, StartError
 from edge.registry import load
 from edge.signals.live_resampling import LiveResampler
-from edge.sources.sampleclock import SampleClock
 from edge.types import SourceLost, Waveform
 from firmware_bridge.address import parse
+from firmware_bridge.clockmodel import SampleClock
 from firmware_bridge.devices import device as registered
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.link import Link
