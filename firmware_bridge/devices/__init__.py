@@ -11,7 +11,13 @@ from firmware_bridge.errors import UnknownDeviceError
 if TYPE_CHECKING:
     from firmware_bridge.types import Device
 
-DEVICES = {"cyton": "firmware_bridge.devices.cyton:DEVICE"}
+DEVICES = {
+    "cyton": "firmware_bridge.devices.cyton:DEVICE",
+    "nonin-13": "firmware_bridge.devices.nonin_numerics:DEVICE_13",
+    "nonin-2": "firmware_bridge.devices.nonin:DEVICE_2",
+    "nonin-7": "firmware_bridge.devices.nonin:DEVICE_7",
+    "nonin-8": "firmware_bridge.devices.nonin_numerics:DEVICE_8",
+}
 
 
 def device(name: str) -> Device:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
     from firmware_bridge.emulators.patient import Scene
 
-EMULATORS: dict[str, str] = {}
+EMULATORS: dict[str, str] = {
+    "nonin-13": "firmware_bridge.emulators.nonin:make",
+    "nonin-2": "firmware_bridge.emulators.nonin:make",
+    "nonin-7": "firmware_bridge.emulators.nonin:make",
+    "nonin-8": "firmware_bridge.emulators.nonin:make",
+}
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 
 
