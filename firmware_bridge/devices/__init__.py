@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from firmware_bridge.types import Device
 
 DEVICES = {
+    "contec-cms50": "firmware_bridge.devices.contec:DEVICE",
+    "contec-cms50-old": "firmware_bridge.devices.contec:DEVICE_OLD",
     "cyton": "firmware_bridge.devices.cyton:DEVICE",
     "nonin-13": "firmware_bridge.devices.nonin_numerics:DEVICE_13",
     "nonin-2": "firmware_bridge.devices.nonin:DEVICE_2",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from firmware_bridge.emulators.patient import Scene
 
 EMULATORS: dict[str, str] = {
+    "contec-cms50": "firmware_bridge.emulators.contec:make",
+    "contec-cms50-old": "firmware_bridge.emulators.contec:make_old",
     "nonin-13": "firmware_bridge.emulators.nonin:make",
     "nonin-2": "firmware_bridge.emulators.nonin:make",
     "nonin-7": "firmware_bridge.emulators.nonin:make",
