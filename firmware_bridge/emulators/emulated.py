@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EMULATORS: dict[str, str] = {
     "contec-cms50": "firmware_bridge.emulators.contec:make",
     "contec-cms50-old": "firmware_bridge.emulators.contec:make_old",
+    "masimo-ascii1": "firmware_bridge.emulators.oximeter_lines:make_masimo",
+    "nellcor": "firmware_bridge.emulators.oximeter_lines:make_nellcor",
     "nonin-13": "firmware_bridge.emulators.nonin:make",
     "nonin-2": "firmware_bridge.emulators.nonin:make",
     "nonin-7": "firmware_bridge.emulators.nonin:make",
