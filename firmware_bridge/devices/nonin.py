@@ -23,7 +23,16 @@ from functools import partial
 import numpy as np
 
 from firmware_bridge.devices.framing import Framer
-from firmware_bridge.devices.oximetry import PLETH, PULSE, SPO2, Levels, fault, lasting, reading
+from firmware_bridge.devices.oximetry import (
+    PLETH,
+    PULSE,
+    SPO2,
+    Levels,
+    fault,
+    join9,
+    lasting,
+    reading,
+)
 from firmware_bridge.session import Dialogue, Event, State, Step, listening
 from firmware_bridge.types import (
     Counters,
@@ -72,16 +81,6 @@ BATTERY_ALERT = fault("nonin:low-battery", "low battery", Priority.LOW)
 def select(data_format: int) -> bytes:
     """The command that selects a format, short form; answered by `ACK` or `NAK`."""
     return bytes([0x02, 0x70, 0x02, 0x02, data_format, 0x03])
-
-
-def split9(value: int) -> tuple[int, int]:
-    """A rate of 9 bits as its two bytes of 2 and 7 bits."""
-    return value >> 7 & 0x03, value & 0x7F
-
-
-def join9(msb: int, lsb: int) -> int:
-    """The 9 bits of a rate: the low byte has 7 of them."""
-    return (msb & 0x03) << 7 | lsb & 0x7F
 
 
 def encode(data_format: int, status: int, pleth: int, data: int) -> bytes:

@@ -32,10 +32,17 @@ from firmware_bridge.devices.nonin import (
     WIRE,
     answer,
     asking,
+)
+from firmware_bridge.devices.oximetry import (
+    PULSE,
+    SPO2,
+    Levels,
+    fault,
     join9,
+    lasting,
+    reading,
     split9,
 )
-from firmware_bridge.devices.oximetry import PULSE, SPO2, Levels, fault, lasting, reading
 from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import Counters, Device, Message, Priority, Send
 

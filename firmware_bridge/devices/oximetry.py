@@ -36,6 +36,16 @@ def reading(
     return numeric(channel, value, validity, device_ns)
 
 
+def split9(value: int) -> tuple[int, int]:
+    """A rate of 9 bits as its two bytes of 2 and 7 bits."""
+    return value >> 7 & 0x03, value & 0x7F
+
+
+def join9(msb: int, lsb: int) -> int:
+    """The 9 bits of a rate: the low byte has 7 of them."""
+    return (msb & 0x03) << 7 | lsb & 0x7F
+
+
 def fault(code: str, text: str, priority: Priority = Priority.MEDIUM) -> Alert:
     """A technical condition while it lasts."""
     return Alert(code, AlertKind.TECHNICAL, priority, True, text)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import nonin, nonin_numerics
-from firmware_bridge.devices.oximetry import PULSE, SPO2
+from firmware_bridge.devices.oximetry import PULSE, SPO2, split9
 from firmware_bridge.emulators.faults import Kind
 from firmware_bridge.emulators.pleth import pleth
 
@@ -111,8 +111,8 @@ class Oximeter:
         hr, spo2 = self._values()
         held_hr, held_spo2 = self._held
         data = [0] * nonin.PACKET_FRAMES
-        data[0:2] = data[13:15] = nonin.split9(hr)
-        data[19:21] = data[21:23] = nonin.split9(held_hr)
+        data[0:2] = data[13:15] = split9(hr)
+        data[19:21] = data[21:23] = split9(held_hr)
         data[2] = data[9] = data[10] = data[15] = spo2
         data[8] = data[16] = held_spo2
         data[3] = REVISION

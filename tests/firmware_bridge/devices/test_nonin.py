@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.devices import nonin
-from firmware_bridge.devices.oximetry import PULSE, SPO2
+from firmware_bridge.devices.oximetry import PULSE, SPO2, join9, split9
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import DialogueError
@@ -39,9 +39,9 @@ def third_partys_packet(medge_data: Path) -> bytes:
 def packet_data(hr: int = 72, spo2: int = 97, held_hr: int = 72, held_spo2: int = 97) -> list[int]:
     """The data bytes of one packet by place."""
     data = [0] * 25
-    data[0:2] = data[13:15] = nonin.split9(hr)
+    data[0:2] = data[13:15] = split9(hr)
     data[2] = data[9] = data[10] = data[15] = spo2
-    data[19:21] = data[21:23] = nonin.split9(held_hr)
+    data[19:21] = data[21:23] = split9(held_hr)
     data[8] = data[16] = held_spo2
     data[3] = 48
     return data
@@ -132,8 +132,8 @@ def test_every_rate_has_nine_bits(fmt: int) -> None:
     for hr in range(1, 351):
         messages = nonin.Decoder(fmt).feed(b"".join(packet(fmt, data=packet_data(hr))))
         assert numerics(messages)[0] == (PULSE, hr, VALID)
-    msb, lsb = nonin.split9(128)
-    assert msb << 8 | lsb != 128 == nonin.join9(msb, lsb)
+    msb, lsb = split9(128)
+    assert msb << 8 | lsb != 128 == join9(msb, lsb)
 
 
 def test_missing_and_impossible_values_are_no_numbers() -> None:
