@@ -16,6 +16,7 @@ DEVICES = {
     "contec-cms50-old": "firmware_bridge.devices.contec:DEVICE_OLD",
     "cyton": "firmware_bridge.devices.cyton:DEVICE",
     "masimo-ascii1": "firmware_bridge.devices.masimo:DEVICE",
+    "mindray-pm60": "firmware_bridge.devices.mindray_pm60:DEVICE",
     "nellcor": "firmware_bridge.devices.nellcor:DEVICE",
     "nonin-13": "firmware_bridge.devices.nonin_numerics:DEVICE_13",
     "nonin-2": "firmware_bridge.devices.nonin:DEVICE_2",

@@ -21,6 +21,7 @@ EMULATORS: dict[str, str] = {
     "contec-cms50": "firmware_bridge.emulators.contec:make",
     "contec-cms50-old": "firmware_bridge.emulators.contec:make_old",
     "masimo-ascii1": "firmware_bridge.emulators.oximeter_lines:make_masimo",
+    "mindray-pm60": "firmware_bridge.emulators.mindray_pm60:make",
     "nellcor": "firmware_bridge.emulators.oximeter_lines:make_nellcor",
     "nonin-13": "firmware_bridge.emulators.nonin:make",
     "nonin-2": "firmware_bridge.emulators.nonin:make",
