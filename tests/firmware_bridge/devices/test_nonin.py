@@ -17,7 +17,16 @@ from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import DialogueError
 from firmware_bridge.session import Event, Session, State
-from firmware_bridge.types import Alert, Numeric, SampleBlock, Sign, Validity
+from firmware_bridge.types import (
+    Alert,
+    LinkLost,
+    LinkUp,
+    Loss,
+    Numeric,
+    SampleBlock,
+    Sign,
+    Validity,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -313,6 +322,30 @@ def test_every_pair(state: State, event: Event) -> None:
         return
     with pytest.raises(DialogueError, match=event.value):
         session.on(event, 0)
+
+
+def test_a_refusal_ends_the_link_with_its_reason(wire: Any) -> None:
+    wired = wire("nonin-7")
+    wired.cable._emulated._obey = lambda command: nonin.NAK
+    [lost] = wired.run(1.0)
+    assert isinstance(lost, LinkLost)
+    assert lost.reason is Loss.REFUSED and "refuses data format 7" in lost.detail
+
+
+def test_a_device_that_keeps_its_format_gives_no_values(wire: Any) -> None:
+    wired = wire("nonin-7")
+    wired.cable._emulated._obey = lambda command: nonin.ACK
+    [lost] = wired.run(5.0)
+    assert isinstance(lost, LinkLost) and lost.reason is Loss.GARBAGE
+
+
+def test_a_format_that_changes_under_way_ends_the_link_and_is_asked_for_again(wire: Any) -> None:
+    wired = wire("nonin-7")
+    wired.run(2.0)
+    wired.cable._emulated._format = 8
+    messages = wired.run(4.0)
+    assert [type(m) for m in messages if isinstance(m, (LinkLost, LinkUp))] == [LinkLost, LinkUp]
+    assert wired.cable.heard == SELECT_7 * 2
 
 
 @pytest.mark.parametrize("name", ["nonin-2", "nonin-7"])
