@@ -1,18 +1,19 @@
 """Contec CMS50 finger oximeters: the protocol of 115200 baud and the older one of 19200 8O1.
 
-Implements Contec's "Communication protocol of pulse oximeter V7.0" (real-time data, tables 3 and 7)
-and, for the older models, what several open drivers agree on. Both send 60 packets a second, one
-pleth sample each.
+Implements Contec's "Communication protocol of pulse oximeter V7.0" (real-time data, tables 3, 4 and
+7) and "Communication protocol V5.0A", whose 4800 baud are 19200 in practice. Both send 60 packets a
+second, one pleth sample each.
 
 New: a packet is a type (bit 7 clear), a byte that holds bit 7 of each data byte in order, and the
 data bytes (bit 7 set). Old: 5 bytes, bit 7 set in the first only. Neither has a checksum or a
-counter, so what can be checked are these marks and the ranges: signal strength 0-8, saturation
-0-100 or 127. New packets are trusted after three in a row (noise does that once in 1e14 positions),
-old ones after six (once in 1e11). A flipped bit of the data cannot be seen by anybody. A damaged
-packet in its place is a lost sample; bytes out of place are at least one, and as many as packets
-would fit.
+counter, so what can be checked are these marks and the ranges: signal strength 0-8, or 15 for none,
+saturation 0-100 or 127. New packets are trusted after three in a row (noise does that once in 1e14
+positions), old ones after six (once in 1e11). A flipped bit of the data cannot be seen by anybody.
+A damaged packet in its place is a lost sample; bytes out of place are at least one, and as many as
+packets would fit.
 
-Values are handed on when they change, and else once a second.
+Values are handed on when they change, and else once a second. There are none with a probe error,
+nor when the pulse is searched for too long, which is how old models say that the finger is out.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ from firmware_bridge.types import (
     Device,
     Feed,
     Message,
-    Priority,
     SampleBlock,
     Sign,
     Wire,
@@ -58,7 +58,7 @@ REPEAT_PACKETS = 60
 FEED = "pleth"
 PLETH_TOP = 0x7F
 MAX_SLOTS = 8
-SIGNAL_TOP = 8
+SIGNALS = (*range(9), 15)
 SPO2_INVALID = 0x7F
 
 # New: bytes of the packets that come while streaming, by type (table 1).
@@ -68,6 +68,8 @@ CONFIRM = 3
 PULSE_INVALID = 0xFF
 PERFUSION_INVALID = 0xFFFF
 
+REASONS = {0x01: "it shuts down", 0x02: "another user", 0x03: "it records"}  # table 4
+
 OLD_BYTES = 5
 CONFIRM_OLD = 6
 
@@ -75,7 +77,7 @@ START, STOP, KEEP_ALIVE = 0xA1, 0xA2, 0xAF
 KEEP_ALIVE_S = 5.0
 
 PROBE_ALERT = fault("contec:probe-error", "probe error or no finger")
-SEARCH_ALERT = fault("contec:searching", "searching for the pulse for too long", Priority.LOW)
+SEARCH_ALERT = fault("contec:searching", "searching for the pulse for too long, or no finger")
 LOW_ALERT = crossing("MDC_EVT_LO", "low SpO2", SPO2)
 DROP_ALERT = crossing("contec:spo2-dropping", "SpO2 is dropping", SPO2)
 
@@ -181,7 +183,7 @@ def _check(buffer: bytes, at: int) -> int | str:
         return "mark"
     if buffer[at] == REALTIME:
         spo2 = buffer[at + 6] & 0x7F | (buffer[at + 1] & 0x10) << 3
-        if buffer[at + 2] & 0x0F > SIGNAL_TOP or not _possible(spo2):
+        if buffer[at + 2] & 0x0F not in SIGNALS or not _possible(spo2):
             return "range"
     return size
 
@@ -193,7 +195,7 @@ def _check_old(buffer: bytes, at: int) -> int | str:
         return 0
     if int.from_bytes(buffer[at + 1 : at + OLD_BYTES], "big") & 0x80808080:
         return "mark"
-    possible = buffer[at] & 0x0F <= SIGNAL_TOP and _possible(buffer[at + 4])
+    possible = buffer[at] & 0x0F in SIGNALS and _possible(buffer[at + 4])
     return OLD_BYTES if possible else "range"
 
 
@@ -233,7 +235,7 @@ class Decoder:
         self._skipped_bytes = self._other_bytes = 0  # since the last sample
         self._news = -1
         self._told_ago = 0  # packets
-        self._probe_error = False
+        self._sensor_on = True
         self._levels = Levels()
 
     @property
@@ -256,8 +258,8 @@ class Decoder:
         """A packet without a sample; or one with a damaged type, if bytes are skipped after it."""
         self._other_bytes += len(packet)
         if packet[0] == DISCONNECT:
-            detail = f"the device ends the connection (reason {unpack(packet)[0]})"
-            self._out.append(Sign(Event.REFUSED, detail))
+            why = REASONS.get(unpack(packet)[0], "no reason known")
+            self._out.append(Sign(Event.REFUSED, f"the device ends the connection: {why}"))
 
     def _take(self, packet: bytes) -> None:
         if self._skipped_bytes and self._news >= 0:
@@ -273,10 +275,10 @@ class Decoder:
             self._news, self._told_ago = news, 0
             self._say(self._protocol.parse(packet))
         pleth = packet[self._protocol.pleth_at] & 0x7F
-        self._run.append(np.nan if self._probe_error else pleth)
+        self._run.append(pleth if self._sensor_on else np.nan)
 
     def _say(self, p: Packet) -> None:
-        self._probe_error = p.probe_error
+        self._sensor_on = on = not p.probe_error and not p.too_long
         new = p.perfusion is not None
         levels = (
             (p.probe_error, PROBE_ALERT),
@@ -284,7 +286,7 @@ class Decoder:
             (p.low, LOW_ALERT if new else DROP_ALERT),
         )
         self._out += self._levels.changed(lasting(levels))
-        on, sure = not p.probe_error, not p.searching
+        sure = not p.searching
         pulse = None if p.pulse == PULSE_INVALID else p.pulse
         spo2 = None if p.spo2 == SPO2_INVALID else p.spo2
         self._out.append(reading(PULSE, pulse, sensor_on=on, sure=sure))
@@ -348,19 +350,19 @@ DEVICE = Device(
     feeds=FEEDS,
     numerics=(PULSE, SPO2, PERFUSION),
     proved_by="the maker's document, and the layout as read in independent open drivers",
-    unproved="a real device; captured bytes; the command that stops",
+    unproved="a real device; captured bytes",
 )
 
 DEVICE_OLD = Device(
     name="contec-cms50-old",
     title="Contec CMS50 of 19200 baud",
-    spec="no document of the maker's; what several open drivers agree on",
+    spec='Contec "Communication protocol V5.0A", as open projects reproduce it',
     wire=WIRE_OLD,
     dialogue=listening(1.0),
     decoder=decoder_old,
     feeds=FEEDS,
     numerics=(PULSE, SPO2),
     sure_frames=60,
-    proved_by="the layout as read in independent open drivers",
+    proved_by="the maker's table, and the layout as read in independent open drivers",
     unproved="a real device; captured bytes; values from the device's memory are not asked for",
 )

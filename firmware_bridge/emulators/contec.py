@@ -66,8 +66,7 @@ class Oximeter:
         patient = self._scene.patient
         light = pleth(self._scene, n, contec.RATE_HZ, contec.PLETH_TOP)
         if self._scene.during(Kind.LEAD_OFF, n / contec.RATE_HZ):
-            none = contec.PULSE_INVALID if self._asked else 0
-            return Packet(0, 0, 0, none, contec.SPO2_INVALID, contec.PERFUSION_INVALID, True, True)
+            return self._nothing()
         return Packet(
             signal=SIGNAL,
             pleth=light,
@@ -77,6 +76,20 @@ class Oximeter:
             perfusion=round(100 * patient.value(PERFUSION, t_s)),
             low=self._scene.during(Kind.ALARM, n / contec.RATE_HZ),
             beep=n % 50 < BEEP_PACKETS,
+        )
+
+    def _nothing(self) -> Packet:
+        """No finger: the old device says that it searches for too long."""
+        return Packet(
+            signal=0,
+            pleth=0,
+            bar=0,
+            pulse=contec.PULSE_INVALID if self._asked else 0,
+            spo2=contec.SPO2_INVALID,
+            perfusion=contec.PERFUSION_INVALID,
+            probe_error=self._asked,
+            searching=True,
+            too_long=not self._asked,
         )
 
 
