@@ -14,8 +14,17 @@ if TYPE_CHECKING:
     from firmware_bridge.types import Device
 
 DEVICES = {
+    "contec-cms50": "firmware_bridge.devices.contec:DEVICE",
+    "contec-cms50-old": "firmware_bridge.devices.contec:DEVICE_OLD",
     "cyton": "firmware_bridge.devices.cyton:DEVICE",
     "hl7-oru": "firmware_bridge.devices.hl7_oru:DEVICE",
+    "masimo-ascii1": "firmware_bridge.devices.masimo:DEVICE",
+    "mindray-pm60": "firmware_bridge.devices.mindray_pm60:DEVICE",
+    "nellcor": "firmware_bridge.devices.nellcor:DEVICE",
+    "nonin-13": "firmware_bridge.devices.nonin_numerics:DEVICE_13",
+    "nonin-2": "firmware_bridge.devices.nonin:DEVICE_2",
+    "nonin-7": "firmware_bridge.devices.nonin:DEVICE_7",
+    "nonin-8": "firmware_bridge.devices.nonin_numerics:DEVICE_8",
     "phd-blood-pressure": "firmware_bridge.devices.phd:BLOOD_PRESSURE",
     "phd-oximeter": "firmware_bridge.devices.phd:OXIMETER",
     "phd-scale": "firmware_bridge.devices.phd:SCALE",

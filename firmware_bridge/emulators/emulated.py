@@ -18,8 +18,17 @@ if TYPE_CHECKING:
     from firmware_bridge.emulators.patient import Scene
 
 EMULATORS = {
+    "contec-cms50": "firmware_bridge.emulators.contec:make",
+    "contec-cms50-old": "firmware_bridge.emulators.contec:make_old",
     "cyton": "firmware_bridge.emulators.cyton:make",
     "hl7-oru": "firmware_bridge.emulators.hl7_oru:Gateway",
+    "masimo-ascii1": "firmware_bridge.emulators.oximeter_lines:make_masimo",
+    "mindray-pm60": "firmware_bridge.emulators.mindray_pm60:make",
+    "nellcor": "firmware_bridge.emulators.oximeter_lines:make_nellcor",
+    "nonin-13": "firmware_bridge.emulators.nonin:make",
+    "nonin-2": "firmware_bridge.emulators.nonin:make",
+    "nonin-7": "firmware_bridge.emulators.nonin:make",
+    "nonin-8": "firmware_bridge.emulators.nonin:make",
     "phd-blood-pressure": "firmware_bridge.emulators.phd:blood_pressure",
     "phd-oximeter": "firmware_bridge.emulators.phd:oximeter",
     "phd-scale": "firmware_bridge.emulators.phd:scale",

@@ -1,0 +1,33 @@
+"""The light that an emulated oximeter sees: the patient's pulse wave as counts of its converter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from firmware_bridge.devices.oximetry import PLETH
+from firmware_bridge.emulators.faults import Kind
+
+if TYPE_CHECKING:
+    from firmware_bridge.emulators.patient import Scene
+
+BASE = 0.2
+SWING = 0.5  # of the converter's range, for a wave of height 1
+NOISE = 0.01
+DRIVE = 4.0  # times the usual light, when it saturates
+
+
+def pleth(scene: Scene, n: int, rate_hz: float, top: int) -> int:
+    """Sample number `n` at `rate_hz` as a count, 0..`top`."""
+    t_s = n / rate_hz
+    frozen = [
+        f for f in scene.faults if f.kind is Kind.FLAT and f.at_s <= t_s < f.at_s + f.duration_s
+    ]
+    at = max(0, frozen[0].span(rate_hz)[0] - 1) if frozen else n
+    level = BASE + SWING * float(scene.patient.wave(PLETH, at, 1, rate_hz)[0])
+    if scene.during(Kind.ASYSTOLE, t_s):
+        level = BASE + NOISE * float(np.sin(12.9898 * n))
+    if scene.during(Kind.SATURATE, t_s):
+        level *= DRIVE
+    return int(np.clip(round(level * top), 0, top))
