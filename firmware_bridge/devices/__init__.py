@@ -11,7 +11,10 @@ from firmware_bridge.errors import UnknownDeviceError
 if TYPE_CHECKING:
     from firmware_bridge.types import Device
 
-DEVICES = {"cyton": "firmware_bridge.devices.cyton:DEVICE"}
+DEVICES = {
+    "bitalino": "firmware_bridge.devices.bitalino:DEVICE",
+    "cyton": "firmware_bridge.devices.cyton:DEVICE",
+}
 
 
 def device(name: str) -> Device:
