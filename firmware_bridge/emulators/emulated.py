@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 EMULATORS: dict[str, str] = {
     "bitalino": "firmware_bridge.emulators.bitalino:make",
+    "openview-ads1292r": "firmware_bridge.emulators.openview:make_ads1292r",
+    "openview-ads1293": "firmware_bridge.emulators.openview:make_ads1293",
+    "openview-max30102": "firmware_bridge.emulators.openview:make_max30102",
 }
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 
