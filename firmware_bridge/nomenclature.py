@@ -64,6 +64,9 @@ TERMS = {
     "MDC_PRESS_BLD_ART_PULM_MEAN": Term(150047, "mm[Hg]", -50, 250),
     "MDC_PRESS_INTRA_CRAN_MEAN": Term(None, "mm[Hg]", -50, 150),
     "MDC_PRESS_BLD": Term(None, "mm[Hg]", -50, 400),
+    "MDC_PRESS_BLD_SYS": Term(None, "mm[Hg]", -50, 400),
+    "MDC_PRESS_BLD_DIA": Term(None, "mm[Hg]", -50, 400),
+    "MDC_PRESS_BLD_MEAN": Term(None, "mm[Hg]", -50, 400),
     # temperature
     "MDC_TEMP": Term(150344, "Cel", 0, 50),
     "MDC_TEMP_BODY": Term(150364, "Cel", 0, 50),

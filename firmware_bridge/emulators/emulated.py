@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EMULATORS: dict[str, str] = {
     "bitalino": "firmware_bridge.emulators.bitalino:make",
+    "ivy-450c": "firmware_bridge.emulators.ivy450c:make",
     "openview-ads1292r": "firmware_bridge.emulators.openview:make_ads1292r",
     "openview-ads1293": "firmware_bridge.emulators.openview:make_ads1293",
     "openview-max30102": "firmware_bridge.emulators.openview:make_max30102",
