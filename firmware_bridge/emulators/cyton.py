@@ -1,32 +1,28 @@
-"""An emulated OpenBCI Cyton: answers its commands and plays a recording, with scripted faults.
+"""An emulated OpenBCI Cyton: answers its commands and plays its patient, with scripted faults.
 
-`Board` is the device without a cable (commands in, replies and packets out, no clock); `run` puts
-it on a pty in real time. Constants and packet layout are those of `devices.cyton`.
+Constants and packet layout are those of `devices.cyton`. The electrodes are on channel 1 unless
+told otherwise; channels without any are zero.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from firmware_bridge.devices import cyton
-from firmware_bridge.emulators.faults import Fault, Kind
-from firmware_bridge.emulators.pty import Pty, plugged_pty
+from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from firmware_bridge.emulators.patient import Scene
+
 NOISE_UV = 20.0
-GARBAGE_RATE = 0.1  # of the packets
-MIN_WAIT_S = 0.001
-MAX_BATCH = 32  # packets per write: about 1 kB, a quarter of what a tty buffers
+ELECTRODES = ("MDC_ECG_ELEC_POTL_II",)
+SIGNAL_FAULTS = (Kind.ASYSTOLE, Kind.FLAT, Kind.SATURATE, Kind.LEAD_OFF)
 
 # Texts of board firmware 3.1, as third-party drivers expect them.
 _REPLIES = {
@@ -37,184 +33,85 @@ _REPLIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Played:
-    """What a run did: samples of signal gone by, packets made, bytes that the cable took."""
-
-    samples: int
-    packets: int
-    sent_bytes: int
+def make(scene: Scene) -> Board:
+    """The board, as `medge emulate cyton` has it."""
+    return Board(scene)
 
 
 class Board:
-    """A Cyton without a cable. Same samples, faults and seed: same bytes, however they are asked.
+    """A Cyton without a cable. Same scene and seed: same bytes, however they are asked for.
 
-    `samples_mv` is float64 `[n]` (channel 1) or `[n, k]`, k <= 8, at 250 Hz; other channels are 0.
+    Its signal begins with the first `b` and never waits: what passes while nobody streams is gone.
+    `electrodes` are the patient's waves on channels 1, 2, ...
     """
 
-    def __init__(
-        self,
-        samples_mv: NDArray[np.float64],
-        *,
-        faults: Iterable[Fault] = (),
-        loop: bool = False,
-        seed: int = 0,
-    ) -> None:
-        given_mv = np.asarray(samples_mv, np.float64)
-        given_mv = given_mv[:, None] if given_mv.ndim == 1 else given_mv
-        self._uv = np.zeros((len(given_mv), cyton.CHANNELS))
-        self._uv[:, : given_mv.shape[1]] = given_mv * 1000.0
-        self._faults = tuple(faults)
-        self._loop = loop
-        self._seed = seed
+    def __init__(self, scene: Scene, electrodes: Sequence[str] = ELECTRODES, seed: int = 0) -> None:
+        self._scene = scene
+        self._electrodes = electrodes
         self._noise_uv = np.random.default_rng(seed).normal(0.0, NOISE_UV, 4096)
+        self._began_s: float | None = None
+        self._sample = 0
         self._counter = 0
         self.streaming = False
 
-    def command(self, data: bytes) -> bytes:
-        """Act on command bytes and return the answer; unknown ones are ignored."""
-        reply = b""
+    def hear(self, data: bytes, t_s: float) -> list[bytes]:
+        """Act on command bytes and give the answers; unknown ones are ignored."""
+        out = []
         for command in (bytes([b]) for b in data):
-            reply += _REPLIES.get(command, b"") if not self.streaming or command == b"v" else b""
+            if command in _REPLIES and (not self.streaming or command == cyton.SOFT_RESET):
+                out.append(_REPLIES[command])
             if command in (cyton.SOFT_RESET, cyton.STOP):
                 self.streaming = False
             elif command == cyton.START and not self.streaming:
                 self.streaming, self._counter = True, 0
-        return reply
+                self._began_s = t_s if self._began_s is None else self._began_s
+                self._sample = int((t_s - self._began_s) * cyton.RATE_HZ)
+        return out
 
-    def ended(self, sample: int) -> bool:
-        """Whether the recording is over before sample number `sample`."""
-        return not self._loop and sample >= len(self._uv)
+    def next_s(self) -> float | None:
+        """A sample is sent when its period is over."""
+        return self._due_s(self._sample) if self.streaming else None
 
-    def unplugged(self, sample: int) -> bool:
-        """Whether the script has the cable out at sample number `sample`."""
-        return bool(self._mask(Kind.UNPLUG, np.array([sample]))[0])
+    def say(self, t_s: float) -> list[bytes]:
+        first = end = self._sample
+        while self.streaming and self._due_s(end) <= t_s:
+            end += 1
+        return self._packets(first, end) if end > first else []
 
-    def batch_end(self, first: int, end: int) -> int:
-        """The end of a batch from `first`: at most `end`, the recording, the next cable event."""
-        edges = [e for f in self._faults if f.kind is Kind.UNPLUG for e in f.span(cyton.RATE_HZ)]
-        edges += [] if self._loop else [len(self._uv)]
-        return min([end, *(edge for edge in edges if edge > first)])
+    def _due_s(self, sample: int) -> float:
+        assert self._began_s is not None
+        return self._began_s + (sample + 1) / cyton.RATE_HZ
 
-    def packets(self, first: int, end: int) -> tuple[int, bytes]:
-        """How many packets, and the bytes, of samples `first..end`; none while not streaming.
-
-        Spans have to follow each other: the packet counter goes on from the last one.
-        """
-        if not self.streaming or end <= first:
-            return 0, b""
+    def _packets(self, first: int, end: int) -> list[bytes]:
         at = np.arange(first, end)
-        silent = self._mask(Kind.STALL, at)
-        counters = self._counter + np.cumsum(~silent) - 1
-        self._counter += int((~silent).sum())
-        keep = ~silent & ~self._mask(Kind.DROP, at)
-        data = cyton.encode(self._counts(at)[keep], counters[keep], _accel(at[keep]))
-        return int(keep.sum()), self._corrupt(data, at[keep])
+        counts = cyton.uv_to_counts(self._uv(at))
+        data = cyton.encode(counts, self._counter + np.arange(end - first), _accel(at))
+        self._sample, self._counter = end, self._counter + end - first
+        return [data[i : i + cyton.PACKET_BYTES] for i in range(0, len(data), cyton.PACKET_BYTES)]
 
-    def _counts(self, at: NDArray[np.int64]) -> NDArray[np.int32]:
-        uv = self._uv[at % len(self._uv)]
-        for fault in self._faults:
-            hit, column = self._hit(fault, at), fault.channel - 1
+    def _uv(self, at: NDArray[np.int64]) -> NDArray[np.float64]:
+        uv = np.zeros((len(at), cyton.CHANNELS))
+        for column, channel in enumerate(self._electrodes):
+            uv[:, column] = self._wave_uv(channel, int(at[0]), len(at))
+        for fault in self._scene.faults:
+            if fault.kind not in SIGNAL_FAULTS:
+                continue
+            first, end = fault.span(cyton.RATE_HZ)
+            hit, column = (at >= first) & (at < end), fault.channel - 1
             if fault.kind is Kind.ASYSTOLE:
                 uv[hit, column] = self._noise_uv[at[hit] % len(self._noise_uv)]
-            elif fault.kind is Kind.FLAT:
-                before = max(0, fault.span(cyton.RATE_HZ)[0] - 1)
-                uv[hit, column] = self._uv[before % len(self._uv), column]
+            elif fault.kind is Kind.FLAT and column < len(self._electrodes):
+                channel = self._electrodes[column]
+                uv[hit, column] = self._wave_uv(channel, max(0, first - 1), 1)
             elif fault.kind is Kind.SATURATE:
                 limit_uv = fault.clip_mv * 1000.0
                 uv[hit, column] = np.clip(uv[hit, column], -limit_uv, limit_uv)
             elif fault.kind is Kind.LEAD_OFF:
                 uv[hit, column] = cyton.RAIL_HIGH_UV
-        return cyton.uv_to_counts(uv)
+        return uv
 
-    def _corrupt(self, data: bytes, at: NDArray[np.int64]) -> bytes:
-        """Apply the faults of the cable, packet by packet, each with its own random numbers."""
-        kinds = (Kind.GARBAGE, Kind.BITFLIP, Kind.WRONG_BAUD)
-        masks = {kind: self._mask(kind, at) for kind in kinds}
-        if not any(mask.any() for mask in masks.values()):
-            return data
-        out = bytearray()
-        for i, sample in enumerate(at):
-            packet = data[i * cyton.PACKET_BYTES : (i + 1) * cyton.PACKET_BYTES]
-            rng = np.random.default_rng((self._seed, int(sample)))
-            if masks[Kind.WRONG_BAUD][i]:
-                packet = rng.bytes(cyton.PACKET_BYTES)
-            if masks[Kind.BITFLIP][i]:
-                packet = _flip(packet, rng)
-            if masks[Kind.GARBAGE][i] and rng.random() < GARBAGE_RATE:
-                packet = rng.bytes(int(rng.integers(1, 40))) + packet
-            out += packet
-        return bytes(out)
-
-    def _mask(self, kind: Kind, at: NDArray[np.int64]) -> NDArray[np.bool_]:
-        hits = np.zeros(len(at), np.bool_)
-        for fault in self._faults:
-            if fault.kind is kind:
-                hits |= self._hit(fault, at)
-        return hits
-
-    @staticmethod
-    def _hit(fault: Fault, at: NDArray[np.int64]) -> NDArray[np.bool_]:
-        first, end = fault.span(cyton.RATE_HZ)
-        return (at >= first) & (at < end)
-
-
-def run(
-    samples_mv: NDArray[np.float64],
-    link: str | Path,
-    *,
-    speed: float = 1.0,
-    faults: Iterable[Fault] = (),
-    loop: bool = False,
-    seed: int = 0,
-    stop: threading.Event | None = None,
-    linger_s: float = 1.0,
-) -> Played:
-    """Be a Cyton at the symbolic link `link` until the recording ends or `stop` is set.
-
-    Signal time starts at the first `b` and never waits: what passes while nobody streams is gone.
-    `speed` is seconds of signal per second. After the last sample the port stays open, silent, for
-    `linger_s`, so that a slow host can read it all. Raises `LinkError` if `link` is taken.
-    """
-    stop = stop or threading.Event()
-    board = Board(samples_mv, faults=faults, loop=loop, seed=seed)
-    with plugged_pty(link) as pty:
-        played = _play(board, pty, speed, stop)
-        stop.wait(linger_s)
-    return played
-
-
-def _play(board: Board, pty: Pty, speed: float, stop: threading.Event) -> Played:
-    started_s: float | None = None
-    sample = packets = sent_bytes = 0
-    wait_s = 0.1
-    while not stop.is_set() and not board.ended(sample):
-        sent_bytes += pty.write(board.command(pty.wait(wait_s)))
-        if started_s is None:
-            if not board.streaming:
-                continue
-            started_s = time.monotonic()
-        passed_s = time.monotonic() - started_s
-        due = min(int(passed_s * speed * cyton.RATE_HZ), sample + MAX_BATCH)
-        if due > sample:
-            end = board.batch_end(sample, due)
-            _plug_or_unplug(board, pty, sample)
-            n, data = board.packets(sample, end)
-            sent_bytes += pty.write(data)
-            packets, sample = packets + n, end
-        due_s = (sample + 1) / (speed * cyton.RATE_HZ)
-        # Never less than this: a fast speed plays in batches, not in a spin.
-        wait_s = max(MIN_WAIT_S, due_s - (time.monotonic() - started_s))
-    return Played(sample, packets, sent_bytes)
-
-
-def _plug_or_unplug(board: Board, pty: Pty, sample: int) -> None:
-    out = board.unplugged(sample)
-    if out and pty.plugged:
-        pty.unplug()
-        board.streaming = False
-    elif not out and not pty.plugged:
-        pty.plug()
+    def _wave_uv(self, channel: str, first: int, n: int) -> NDArray[np.float64]:
+        return self._scene.patient.wave(channel, first, n, cyton.RATE_HZ) * 1000.0
 
 
 def _accel(at: NDArray[np.int64]) -> NDArray[np.int16]:
@@ -225,10 +122,3 @@ def _accel(at: NDArray[np.int64]) -> NDArray[np.int16]:
     counts = np.zeros((len(at), 3), np.int16)
     counts[at % 10 == 0] = np.rint(np.array([0.125, 0.0, 1.0]) / cyton.G_PER_LSB)
     return counts
-
-
-def _flip(packet: bytes, rng: np.random.Generator) -> bytes:
-    flipped = bytearray(packet)
-    for bit in rng.choice(8 * len(packet), int(rng.integers(1, 4)), replace=False):
-        flipped[bit // 8] ^= 1 << (bit % 8)
-    return bytes(flipped)

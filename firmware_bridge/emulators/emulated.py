@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from firmware_bridge.emulators.patient import Scene
 
-EMULATORS: dict[str, str] = {
+EMULATORS = {
     "bitalino": "firmware_bridge.emulators.bitalino:make",
+    "cyton": "firmware_bridge.emulators.cyton:make",
     "ivy-450c": "firmware_bridge.emulators.ivy450c:make",
     "openview-ads1292r": "firmware_bridge.emulators.openview:make_ads1292r",
     "openview-ads1293": "firmware_bridge.emulators.openview:make_ads1293",

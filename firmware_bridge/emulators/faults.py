@@ -19,11 +19,11 @@ class Kind(str, Enum):
     LEAD_OFF = "lead_off"  # the channel at its positive rail
     FLAT = "flat"  # the channel frozen at its last value
     SATURATE = "saturate"  # the channel clipped at `clip_mv`
-    DROP = "drop"  # packets lost in the air: the counter goes on
-    STALL = "stall"  # the board hangs: nothing sent, the counter stands still
-    GARBAGE = "garbage"  # random bytes before one packet in ten
-    BITFLIP = "bitflip"  # one to three bits flipped in every packet
-    WRONG_BAUD = "wrong_baud"  # random bytes instead of packets
+    DROP = "drop"  # frames lost on the way: the device's counter goes on
+    STALL = "stall"  # the board hangs: nothing sent or heard, its time stands still
+    GARBAGE = "garbage"  # random bytes before one frame in ten
+    BITFLIP = "bitflip"  # one to three bits flipped in every frame
+    WRONG_BAUD = "wrong_baud"  # random bytes instead of frames
     SPLIT = "split"  # every frame in single bytes, with pauses
     UNPLUG = "unplug"  # the port vanishes and comes back
     ALARM = "alarm"  # the device raises an alarm of its own
@@ -32,7 +32,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault from `at_s` for `duration_s`, in seconds of signal since the stream first started.
+    """One fault from `at_s` for `duration_s`, in seconds since the device's first frame.
 
     `channel` counts from 1 and matters to faults of one channel; `clip_mv` to `saturate`, `jump_s`
     (either sign) to `clock_jump`.

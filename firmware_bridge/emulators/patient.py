@@ -97,6 +97,15 @@ class Recording:
     rate_hz: float
     samples: NDArray[np.float64]
 
+    def at(self, index: NDArray[np.int64], rate_hz: float) -> NDArray[np.float64]:
+        """The samples of these numbers at `rate_hz`: exactly at its own rate, else interpolated."""
+        whole = len(self.samples)
+        place = index * (self.rate_hz / rate_hz)
+        before = np.floor(place).astype(np.int64)
+        share = place - before
+        left, right = self.samples[before % whole], self.samples[(before + 1) % whole]
+        return np.asarray(left + share * (right - left))
+
 
 @dataclass(frozen=True, slots=True)
 class Patient:
@@ -112,11 +121,10 @@ class Patient:
 
     def wave(self, channel: str, first: int, n: int, rate_hz: float) -> NDArray[np.float64]:
         """Samples `first..first + n` at `rate_hz`."""
-        t_s = (first + np.arange(n)) / rate_hz
+        index = first + np.arange(n)
         if channel in self.recordings:
-            recording = self.recordings[channel]
-            at = t_s * recording.rate_hz % len(recording.samples)
-            return np.interp(at, np.arange(len(recording.samples)), recording.samples)
+            return self.recordings[channel].at(index, rate_hz)
+        t_s = index / rate_hz
         bumps, base, breath = WAVES[channel]
         phase = t_s * (BREATHS_BPM if breath else HEART_BPM) / 60.0 % 1.0
         out = np.full(n, base)

@@ -8,14 +8,9 @@ from __future__ import annotations
 import os
 import select
 import tty
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import LinkError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 WRITE_PATIENCE_S = 0.25
 
@@ -80,14 +75,3 @@ class Pty:
             except BlockingIOError:
                 continue
         return sent
-
-
-@contextmanager
-def plugged_pty(link: str | Path) -> Iterator[Pty]:
-    """A `Pty` plugged in at `link` for the length of the block. Raises `LinkError` if taken."""
-    pty = Pty(link)
-    pty.plug()
-    try:
-        yield pty
-    finally:
-        pty.unplug()

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from firmware_bridge.devices import device
+from firmware_bridge.devices import cyton, device
 from firmware_bridge.emulators import cyton as emulator
+from firmware_bridge.emulators.patient import Patient, Recording, Scene
+from firmware_bridge.emulators.play import Played, play
+from firmware_bridge.emulators.pty import Pty
 from firmware_bridge.link import Link
 
 if TYPE_CHECKING:
@@ -23,25 +26,42 @@ if TYPE_CHECKING:
 class Emulated:
     """A running emulator: where it is, and what it played once stopped."""
 
-    def __init__(self, link: Path, future: Future[emulator.Played], stop: threading.Event) -> None:
+    def __init__(self, link: Path, future: Future[Played], stop: threading.Event) -> None:
         self.link = link
         self._future = future
         self._stop = stop
 
-    def played(self) -> emulator.Played:
+    def played(self) -> Played:
         self._stop.set()
         return self._future.result(10)
 
 
+def board(samples_mv: Any, faults: Any = (), seed: int = 0) -> emulator.Board:
+    """A board whose patient is `samples_mv`, `[n]` on channel 1 or `[n, k]`, at 250 Hz."""
+    columns = samples_mv[:, None] if samples_mv.ndim == 1 else samples_mv
+    leads = [f"lead {i}" for i in range(columns.shape[1])]
+    recordings = {lead: Recording(cyton.RATE_HZ, columns[:, i]) for i, lead in enumerate(leads)}
+    return emulator.Board(Scene(Patient(recordings), tuple(faults)), leads, seed)
+
+
+@pytest.fixture
+def make_board() -> Callable[..., emulator.Board]:
+    return board
+
+
 @pytest.fixture
 def emulate(tmp_path: Path) -> Iterator[Callable[..., Emulated]]:
+    """`emulate(samples_mv, loop=False, **options of play)`: a board on a pty, in a thread."""
     with ThreadPoolExecutor() as pool:
         stop = threading.Event()
 
-        def start(samples_mv: Any, **options: Any) -> Emulated:
+        def start(samples_mv: Any, loop: bool = False, **options: Any) -> Emulated:
             link = tmp_path / "cyton"
             options.setdefault("linger_s", 20.0)
-            future = pool.submit(emulator.run, samples_mv, link, stop=stop, **options)
+            options["seconds"] = None if loop else len(samples_mv) / cyton.RATE_HZ
+            made = board(samples_mv, options.get("faults", ()))
+            rate = cyton.WIRE.bytes_per_s
+            future = pool.submit(play, made, Pty(link), bytes_per_s=rate, stop=stop, **options)
             wait_until(lambda: link.exists() or future.done())
             return Emulated(link, future, stop)
 

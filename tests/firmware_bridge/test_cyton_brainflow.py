@@ -24,7 +24,7 @@ def brainflow_rows(emulate: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     # brainflow 5.23.0 finds its library by the files of a module, which Python before 3.12 refuses,
     # or else by pkg_resources, which setuptools 82 dropped: give it those of the package.
     monkeypatch.setattr(board_shim, "files", lambda _: importlib.resources.files("brainflow"))
-    emulated = emulate(SAMPLES_MV, speed=4.0)
+    emulated = emulate(SAMPLES_MV, loop=True, speed=4.0)
     params = board_shim.BrainFlowInputParams()
     params.serial_port = str(emulated.link)
     board_shim.BoardShim.disable_board_logger()
@@ -35,7 +35,7 @@ def brainflow_rows(emulate: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
         deadline_s = time.monotonic() + 10
         while board.get_board_data_count() < N and time.monotonic() < deadline_s:
             time.sleep(0.02)
-        return np.asarray(board.get_board_data())
+        return np.asarray(board.get_board_data(N))
     finally:
         board.release_session()
 

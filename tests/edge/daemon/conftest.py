@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 
 from edge.sources.synthetic import ecg
-from firmware_bridge.emulators.cyton import run as emulate
+from firmware_bridge.emulators.emulated import emulated
+from firmware_bridge.emulators.patient import Patient, Recording, Scene
+from firmware_bridge.emulators.play import play
+from firmware_bridge.emulators.pty import Pty
 
 CONFIG = """
 schema = 1
@@ -97,10 +100,11 @@ def bedside(request: pytest.FixtureRequest, tmp_path: Path, state_dir: Path) -> 
     faults = getattr(request, "param", ())
     port, stop = tmp_path / "port", threading.Event()
     samples_mv, _, _ = ecg("NNNV", 250.0, seed=7, seconds=60, heart_rate_bpm=140)
+    patient = Patient({"MDC_ECG_ELEC_POTL_II": Recording(250.0, samples_mv)})
     player = threading.Thread(
-        target=emulate,
-        args=(samples_mv, str(port)),
-        kwargs={"loop": True, "stop": stop, "faults": faults},
+        target=play,
+        args=(emulated("cyton", Scene(patient, faults)), Pty(port)),
+        kwargs={"stop": stop, "faults": faults},
     )
     player.start()
     config = tmp_path / "bedside.toml"

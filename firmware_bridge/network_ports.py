@@ -1,0 +1,302 @@
+"""Ports of the network: TCP called or listened on, and UDP. Nothing here blocks; names are looked
+up in a thread.
+
+A pulled cable says nothing by itself: TCP asks the peer once a second (SO_KEEPALIVE) and gives up
+when nothing was acknowledged for two (TCP_USER_TIMEOUT, RFC 5482; tcp(7)).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import select
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from firmware_bridge.errors import AddressError, LinkError
+
+if TYPE_CHECKING:
+    from firmware_bridge.address import Address
+    from firmware_bridge.ports import Connecting, Port
+    from firmware_bridge.types import Wire
+
+READ_BYTES = 4096
+DATAGRAM_BYTES = 65_536
+KEEPALIVE_S = 1
+GIVE_UP_MS = 2000
+
+Found = tuple[int, tuple[object, ...]]  # family and socket address
+
+
+def open_tcp(address: Address, wire: Wire) -> Connecting:
+    """Call `tcp://host:port`. Raises `AddressError`; what fails later is a `LinkError`."""
+    _require(address)
+    return _Calling(address, socket.SOCK_STREAM)
+
+
+def open_udp(address: Address, wire: Wire) -> Connecting:
+    """Datagrams to and from `udp://host:port` alone, each read one of them."""
+    _require(address)
+    return _Calling(address, socket.SOCK_DGRAM)
+
+
+def open_tcp_listen(address: Address, wire: Wire) -> Port:
+    """Wait at `tcp-listen://host:port` for a device or gateway that calls us.
+
+    One peer at a time, the next when it has hung up; which of them said what is not told, so the
+    protocol's messages need a beginning of their own. What is sent while nobody is there is lost.
+    Raises `LinkError` when the port is taken.
+    """
+    _require(address)
+    return _ListeningPort(address)
+
+
+def _require(address: Address) -> None:
+    name = f"{address.scheme}://{address.host}"
+    if not address.host or address.path:
+        raise AddressError(
+            f"'{name}{address.path}' names no host", f"write it as {address.scheme}://host:port"
+        )
+    if not address.port:
+        raise AddressError(f"'{name}' has no port", f"write it as {name}:port")
+    if address.options:
+        known = ", ".join(address.options)
+        raise AddressError(f"{address.scheme} has no option '{known}'", "leave it out")
+
+
+class _Calling:
+    """A connection being made: the name is looked up, then the peer called."""
+
+    def __init__(self, address: Address, kind: socket.SocketKind) -> None:
+        self._at = f"{address.host}:{address.port}"
+        self._kind = kind
+        self._epoll = select.epoll()
+        self._socket: socket.socket | None = None
+        self._lookup: _Lookup | None = None
+        try:
+            ipaddress.ip_address(address.host)
+            self._call(_addresses(address.host, address.port, kind))
+        except ValueError:
+            self._lookup = _Lookup(address.host, address.port, kind)
+            self._epoll.register(self._lookup.fd, select.EPOLLIN)
+        except LinkError:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def settled(self) -> Port | None:
+        """The port once there is one. Raises `LinkError` when there will be none."""
+        if self._lookup is not None:
+            if not self._epoll.poll(0):
+                return None
+            self._epoll.unregister(self._lookup.fd)
+            found, self._lookup = self._lookup.taken(), None
+            self._call(found)
+        assert self._socket is not None
+        if not self._epoll.poll(0):
+            return None
+        if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise _unreachable(self._at, OSError(number, os.strerror(number)))
+        made, self._socket = self._socket, None
+        self._epoll.close()
+        return _SocketPort(made, self._at, DATAGRAM_BYTES if self._is_udp() else READ_BYTES)
+
+    def close(self) -> None:
+        for thing in (self._socket, self._lookup, self._epoll):
+            if thing is not None:
+                thing.close()
+        self._socket = self._lookup = None
+
+    def _is_udp(self) -> bool:
+        return self._kind is socket.SOCK_DGRAM
+
+    def _call(self, found: list[Found] | OSError) -> None:
+        if isinstance(found, OSError):
+            raise LinkError(
+                f"host of {self._at} is not known ({found.strerror})",
+                "correct its name, or use its address",
+            )
+        family, at = found[0]
+        self._socket = socket.socket(family, self._kind)
+        self._socket.setblocking(False)
+        if not self._is_udp():
+            _watch(self._socket)
+        try:
+            self._socket.connect(at)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise _unreachable(self._at, error) from error
+        self._epoll.register(self._socket, select.EPOLLOUT)
+
+
+class _Lookup:
+    """A name being looked up in a thread, because the system's resolver blocks for seconds."""
+
+    def __init__(self, host: str, port: int, kind: socket.SocketKind) -> None:
+        self.fd, told = os.pipe()
+        self._found: list[Found] | OSError | None = None
+
+        def look_up() -> None:
+            self._found = _addresses(host, port, kind)
+            os.close(told)
+
+        threading.Thread(target=look_up, name=f"lookup {host}", daemon=True).start()
+
+    def taken(self) -> list[Found] | OSError:
+        """What was found, `fd` being readable."""
+        self.close()
+        assert self._found is not None
+        return self._found
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[Found] | OSError:
+    """The host's addresses, those of version 4 first."""
+    try:
+        found = socket.getaddrinfo(host, port, type=kind)
+    except OSError as error:
+        return error
+    return sorted(((f[0], f[4]) for f in found), key=lambda f: f[0] != socket.AF_INET)
+
+
+def _watch(peer: socket.socket) -> None:
+    """Notice within seconds that the other end has gone without saying so."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GIVE_UP_MS)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class _SocketPort:
+    """A connected socket."""
+
+    def __init__(self, peer: socket.socket, at: str, read_bytes: int) -> None:
+        self._peer = peer
+        self._at = at
+        self._read_bytes = read_bytes
+        self._is_stream = peer.type == socket.SOCK_STREAM
+
+    def fileno(self) -> int:
+        return self._peer.fileno()
+
+    def read(self) -> bytes:
+        try:
+            data = self._peer.recv(self._read_bytes)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError as error:
+            raise _gone(self._at, error) from error
+        if not data and self._is_stream:
+            raise _gone(self._at, "the peer has hung up")
+        return data
+
+    def write(self, data: bytes) -> None:
+        try:
+            written = self._peer.send(data)
+        except BlockingIOError:
+            written = 0
+        except OSError as error:
+            raise _gone(self._at, error) from error
+        if written != len(data):
+            raise LinkError(f"{self._at} took {written} of {len(data)} bytes", "reconnect")
+
+    def close(self) -> None:
+        self._peer.close()
+
+
+class _ListeningPort:
+    """A listening socket and the one peer that has called it, behind one descriptor."""
+
+    def __init__(self, address: Address) -> None:
+        self._at = f"{address.host}:{address.port}"
+        try:
+            found = ipaddress.ip_address(address.host)
+        except ValueError:
+            raise AddressError(
+                f"'{address.host}' is no address of this machine",
+                "listen on an IP address, 0.0.0.0 for all of them",
+            ) from None
+        self._epoll = select.epoll()
+        self._peer: socket.socket | None = None
+        family = socket.AF_INET if found.version == 4 else socket.AF_INET6
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.setblocking(False)
+            self._listener.bind((address.host, address.port))
+            self._listener.listen(4)
+        except OSError as error:
+            self.close()
+            raise LinkError(
+                f"cannot listen at {self._at} ({error})",
+                "choose an address of this machine and a port that is free",
+            ) from error
+        self._epoll.register(self._listener, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def read(self) -> bytes:
+        if self._peer is None and not self._accepted():
+            return b""
+        assert self._peer is not None
+        try:
+            data = self._peer.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up()
+        return data
+
+    def write(self, data: bytes) -> None:
+        try:
+            if self._peer is not None and self._peer.send(data) != len(data):
+                self._hang_up()  # it does not read what it is answered
+        except OSError:
+            self._hang_up()
+
+    def close(self) -> None:
+        self._epoll.close()
+        for end in (self._peer, self._listener):
+            if end is not None:
+                end.close()
+        self._peer = None
+
+    def _accepted(self) -> bool:
+        try:
+            self._peer, _ = self._listener.accept()
+        except OSError:  # nobody, or he is gone already
+            return False
+        self._peer.setblocking(False)
+        _watch(self._peer)
+        self._epoll.modify(self._listener, 0)
+        self._epoll.register(self._peer, select.EPOLLIN)
+        return True
+
+    def _hang_up(self) -> None:
+        assert self._peer is not None
+        self._epoll.unregister(self._peer)
+        self._peer.close()
+        self._peer = None
+        self._epoll.modify(self._listener, select.EPOLLIN)
+
+
+def _unreachable(at: str, error: OSError) -> LinkError:
+    return LinkError(
+        f"{at} cannot be reached ({error.strerror})",
+        "switch the device on, check cable and network, correct host and port",
+    )
+
+
+def _gone(at: str, how: OSError | str) -> LinkError:
+    said = how if isinstance(how, str) else how.strerror
+    return LinkError(f"connection to {at} is gone ({said})", "check cable and network")

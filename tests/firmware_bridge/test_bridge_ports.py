@@ -1,0 +1,331 @@
+"""Addresses and ports against real sockets, files and a network whose cable is pulled."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from firmware_bridge import network_ports
+from firmware_bridge.address import parse
+from firmware_bridge.devices import cyton
+from firmware_bridge.errors import AddressError, LinkError
+from firmware_bridge.link import CONNECT_S, Link
+from firmware_bridge.ports import Connecting, open_port, stable_path
+from firmware_bridge.session import NS_PER_S
+from firmware_bridge.types import LinkLost, LinkUp, Loss, SampleBlock, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from firmware_bridge.ports import Port
+
+WIRE = Wire(9600)
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        made.settimeout(5)
+        yield made
+
+
+def opened(address: str, timeout_s: float = 5.0) -> Port:
+    port = open_port(address, WIRE)
+    while isinstance(port, Connecting):
+        assert select.select([port.fileno()], [], [], timeout_s)[0]
+        port = port.settled() or port
+    return port
+
+
+def read(port: Port, n: int) -> bytes:
+    data = b""
+    while len(data) < n:
+        assert select.select([port.fileno()], [], [], 5)[0]
+        data += port.read()
+    return data
+
+
+def address_of(server: socket.socket) -> str:
+    host, port = server.getsockname()
+    return f"{host}:{port}"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tcp://10.0.0.9", "no port; write it as tcp://10.0.0.9:port"),
+        ("tcp:///dev/ttyUSB0", "no host; write it as tcp://host:port"),
+        ("tcp://10.0.0.9:99999", "no address"),
+        ("tcp://10.0.0.9:5000?pace=real", "no option 'pace'; leave it out"),
+        ("udp://:24105", "names no host"),
+        ("tcp-listen://ward-gateway:2575", "listen on an IP address"),
+        ("file://capture.bin?pace=slow", "pace=real or pace=fast"),
+        ("file://capture.bin?speed=2", "no option 'speed'"),
+        ("serial:///dev/ttyUSB0?baud=fast", "'baud=fast' is nothing a serial port can have"),
+        ("serial:///dev/ttyUSB0?speed=9600", "'speed' is nothing.*&baud=9600"),
+        ("serial://ttyUSB0", "serial:///dev/ttyUSB0"),
+        ("usb://1234", "no port of kind 'usb'; use one of: serial, tcp"),
+        ("tcp://a:1?device=x&device=y", "says something twice"),
+    ],
+)
+def test_a_wrong_address_names_its_fix(text: str, says: str) -> None:
+    with pytest.raises(AddressError, match=says):
+        open_port(text, WIRE)
+
+
+def test_an_address_has_its_parts() -> None:
+    found = parse("tcp://[::1]:2404?device=nonin-7")
+    assert (found.host, found.port, found.device) == ("::1", 2404, "nonin-7")
+    assert parse("/dev/ttyUSB0").path == "/dev/ttyUSB0"
+    assert parse("file://captures/a.bin?device=cyton&pace=fast").path == "captures/a.bin"
+
+
+def test_bytes_go_both_ways_and_a_hang_up_is_told(server: socket.socket) -> None:
+    port = opened(f"tcp://{address_of(server)}")
+    peer, _ = server.accept()
+    assert port.read() == b""
+    port.write(b"ask")
+    assert peer.recv(10) == b"ask"
+    peer.send(b"answer")
+    assert read(port, 6) == b"answer"
+    peer.close()
+    with pytest.raises(LinkError, match="the peer has hung up"):
+        read(port, 1)
+    port.close()
+
+
+def test_a_name_is_looked_up_without_waiting(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver that takes half a second delays nobody; what it finds is used."""
+    real = socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.5)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(network_ports.socket, "getaddrinfo", slow)
+    began_s = time.monotonic()
+    pending = open_port(f"tcp://localhost:{server.getsockname()[1]}", WIRE)
+    assert isinstance(pending, Connecting) and pending.settled() is None
+    assert time.monotonic() - began_s < 0.4
+    pending.close()
+    port = opened(f"tcp://localhost:{server.getsockname()[1]}")
+    server.accept()[0].close()
+    port.close()
+
+
+def test_a_name_that_nobody_knows_says_so() -> None:
+    with pytest.raises(LinkError, match=r"is not known.*correct its name"):
+        opened("tcp://no-such-host.invalid:2404", 30)
+
+
+def link_losses(address: str, until_s: float = 5.0) -> tuple[list[LinkLost], Link]:
+    """The losses of a link that is polled as the daemon does, until the first one."""
+    link = Link(cyton.DEVICE, address, random01=lambda: 0.0)
+    messages = link.open(time.monotonic_ns())
+    limit_s = time.monotonic() + until_s
+    while not any(isinstance(m, LinkLost) for m in messages) and time.monotonic() < limit_s:
+        fd, due_ns = link.fileno(), link.next_deadline_ns()
+        assert due_ns is not None
+        pause_s = max(0.0, (due_ns - time.monotonic_ns()) / NS_PER_S)
+        select.select([] if fd is None else [fd], [], [], pause_s)
+        messages += link.poll(time.monotonic_ns())
+    return [m for m in messages if isinstance(m, LinkLost)], link
+
+
+def test_nobody_listening_is_an_absent_device() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://{address_of(free)}"
+    [lost], link = link_losses(address)
+    assert lost.reason is Loss.ABSENT
+    assert "refused" in lost.detail and "switch the device on" in lost.detail
+    assert (link.counters.opens, link.counters.failed_opens) == (0, 1)
+    link.close()
+
+
+def test_a_peer_that_does_not_answer_blocks_nothing_and_has_a_deadline() -> None:
+    """A listener whose queue is full drops what calls it, as a host that is off does."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for caller in (first, second):
+            caller.setblocking(False)
+            caller.connect_ex(full.getsockname())
+        time.sleep(0.05)
+        link = Link(cyton.DEVICE, f"tcp://{address_of(full)}", random01=lambda: 0.0)
+        began_s = time.monotonic()
+        assert link.open(0) == []
+        assert link.poll(NS_PER_S) == []
+        assert time.monotonic() - began_s < 0.5
+        due_ns = int(CONNECT_S * NS_PER_S)
+        assert link.next_deadline_ns() == due_ns
+        [lost] = link.poll(due_ns)
+        assert isinstance(lost, LinkLost) and lost.reason is Loss.ABSENT
+        link.close()
+
+
+def test_listening_takes_one_peer_after_the_other_and_stays_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp-listen://{address_of(free)}"
+    host, number = address.removeprefix("tcp-listen://").split(":")
+    port = opened(address)
+    assert port.read() == b""
+    port.write(b"to nobody")
+    callers = [socket.create_connection((host, int(number)), 5) for _ in range(2)]
+    callers[1].send(b"second")
+    callers[0].send(b"first")
+    assert read(port, 5) == b"first"
+    assert not select.select([port.fileno()], [], [], 0.1)[0]  # the second waits, unheard
+    port.write(b"yes")
+    assert callers[0].recv(10) == b"yes"
+    callers[0].close()
+    assert read(port, 6) == b"second"
+    callers[1].close()
+    with pytest.raises(LinkError, match="port that is free"):
+        open_port(address, WIRE)
+    port.close()
+    opened(address).close()
+
+
+def test_each_read_is_one_datagram() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+        device.bind(("127.0.0.1", 0))
+        port = opened(f"udp://{address_of(device)}")
+        port.write(b"associate")
+        data, host = device.recvfrom(100)
+        assert data == b"associate"
+        for datagram in (b"one", b"two" * 5000):
+            device.sendto(datagram, host)
+        assert select.select([port.fileno()], [], [], 5)[0]
+        assert [port.read(), port.read(), port.read()] == [b"one", b"two" * 5000, b""]
+    port.write(b"anybody?")
+    with pytest.raises(LinkError, match="refused"):
+        read(port, 1)
+    port.close()
+
+
+STREAM = cyton.encode(np.zeros((400, 8), np.int32), np.arange(400))
+
+
+def test_a_capture_is_paced_as_its_wire_was(tmp_path: Path) -> None:
+    (tmp_path / "capture.bin").write_bytes(bytes(480))
+    took_s = {}
+    for pace in ("real", "fast"):
+        port = open_port(f"file://{tmp_path}/capture.bin?pace={pace}", WIRE)
+        assert not isinstance(port, Connecting)
+        port.write(b"into the void")
+        began_s = time.monotonic()
+        assert len(read(port, 480)) == 480
+        took_s[pace] = time.monotonic() - began_s
+        with pytest.raises(LinkError, match="has ended"):
+            read(port, 1)
+        port.close()
+    assert 0.45 < took_s["real"] < 1.5
+    assert took_s["fast"] < 0.4
+
+
+def test_a_capture_can_be_left_early_and_leaves_no_thread(tmp_path: Path) -> None:
+    (tmp_path / "capture.bin").write_bytes(bytes(1_000_000))
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for pace in ("real", "fast"):
+        port = open_port(f"file://{tmp_path}/capture.bin?pace={pace}", WIRE)
+        assert not isinstance(port, Connecting)
+        read(port, 10)
+        port.close()
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_a_capture_runs_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "capture.bin").write_bytes(STREAM)
+    link = Link(cyton.DEVICE, f"file://{tmp_path}/capture.bin?pace=fast", join=True)
+    messages = link.open(0)
+    while not any(isinstance(m, LinkLost) for m in messages):
+        select.select([link.fileno()], [], [], 1)
+        messages += link.poll(0)
+    assert sum(len(m.samples) for m in messages if isinstance(m, SampleBlock)) == 400
+    assert isinstance(messages[-1], LinkLost) and "has ended" in messages[-1].detail
+    link.close()
+
+
+def test_a_capture_that_is_not_there() -> None:
+    with pytest.raises(LinkError, match="name a readable file"):
+        open_port("file:///no/such/capture.bin", WIRE)
+
+
+def test_a_plain_name_has_a_stable_one(tmp_path: Path) -> None:
+    tty, by_id = tmp_path / "ttyUSB0", tmp_path / "by-id"
+    tty.touch()
+    assert stable_path(str(tty), by_id) is None
+    by_id.mkdir()
+    (by_id / "usb-FTDI_FT232R_A900-if00-port0").symlink_to("../ttyUSB0")
+    assert stable_path(str(tty), by_id) == f"{by_id}/usb-FTDI_FT232R_A900-if00-port0"
+    assert stable_path(str(tmp_path / "ttyUSB1"), by_id) is None
+
+
+def test_a_device_is_found_by_its_stable_name(emulate: Any, tmp_path: Path, collect: Any) -> None:
+    """A link to a link, as /dev/serial/by-id has them; and another baud rate in the address."""
+    board = emulate(np.zeros(500), loop=True)
+    by_id = tmp_path / "usb-OpenBCI-if00"
+    by_id.symlink_to(board.link)
+    address = f"serial://{by_id}?baud=230400"
+    messages, _ = collect(address, lambda m, _: any(isinstance(x, LinkUp) for x in m))
+    assert messages
+
+
+PULL = """
+import subprocess, socket, time, select, sys
+from firmware_bridge.errors import LinkError
+from firmware_bridge.ports import open_port
+from firmware_bridge.types import Wire
+run = lambda what: subprocess.run(["ip", "link", "set", "lo", what], check=True)
+for wait_s in (0.0,) if "unwatched" in sys.argv else (0.0, 0.4, 1.3):
+    run("up")
+    server = socket.create_server(("127.0.0.1", 0))
+    connecting = open_port("tcp://127.0.0.1:%d" % server.getsockname()[1], Wire(9600))
+    while (port := connecting.settled()) is None:
+        select.select([connecting.fileno()], [], [], 1)
+    peer, _ = server.accept()
+    if "unwatched" in sys.argv:
+        port._peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+    peer.send(b"x")
+    select.select([port.fileno()], [], [], 1)
+    assert port.read() == b"x"
+    time.sleep(wait_s)
+    run("down")
+    pulled_s = time.monotonic()
+    readable = select.select([port.fileno()], [], [], 4)[0]
+    try:
+        assert not readable or port.read()
+        print(9.9)
+    except LinkError:
+        print(time.monotonic() - pulled_s)
+"""
+
+
+def pulled_s(*arguments: str) -> list[float]:
+    """How long each pulled network cable went unnoticed, in a network of its own."""
+    command = ["unshare", "-rn", sys.executable, "-c", PULL, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "unshare failed" in done.stderr or "not permitted" in done.stderr:
+        pytest.skip("this machine allows no network namespace")
+    assert done.returncode == 0, done.stderr
+    return [float(line) for line in done.stdout.split()]
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not (shutil.which("unshare") and shutil.which("ip")), reason="no iproute2")
+def test_a_pulled_network_cable_is_noticed_in_two_seconds() -> None:
+    assert max(pulled_s()) < 2.5
+    assert min(pulled_s("unwatched")) > 4  # control: without keep-alive nobody notices
