@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from firmware_bridge.devices import bitalino
 from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
-from firmware_bridge.emulators.pty import plugged_pty
+from firmware_bridge.emulators.play import play
+from firmware_bridge.emulators.pty import Pty
 from firmware_bridge.errors import DialogueError
 from firmware_bridge.session import Event, Session, State
 from firmware_bridge.types import SampleBlock, Text
@@ -233,22 +235,14 @@ def test_a_lead_off_is_at_the_rail(wire: Any) -> None:
 @pytest.fixture
 def on_a_pty(tmp_path: Path) -> Iterator[str]:
     """The emulated board on a pty: the path that a program opens."""
-    stop = threading.Event()
-    board = emulated("bitalino", Scene())
-
-    def play() -> None:
-        start_s = time.monotonic()
-        while not stop.is_set():
-            heard = pty.wait(0.002)
-            t_s = time.monotonic() - start_s
-            pty.write(b"".join(board.hear(heard, t_s) + board.say(t_s)))
-
-    with plugged_pty(tmp_path / "board") as pty:
-        thread = threading.Thread(target=play)
-        thread.start()
-        yield str((tmp_path / "board").resolve())
+    stop, place, link = threading.Event(), Pty(tmp_path / "board"), tmp_path / "board"
+    with ThreadPoolExecutor() as pool:
+        future = pool.submit(play, emulated("bitalino", Scene()), place, stop=stop, linger_s=0.0)
+        while not (link.exists() or future.done()):
+            time.sleep(0.01)
+        yield str(link.resolve())
         stop.set()
-        thread.join()
+        assert future.result(10).dropped_bytes == 0
 
 
 @pytest.mark.integration
