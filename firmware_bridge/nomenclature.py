@@ -73,6 +73,7 @@ TERMS = {
     # breathing and ventilation
     "MDC_RESP_RATE": Term(151562, "/min", 0, 250),
     "MDC_RESP": Term(None, "1", -math.inf, math.inf),
+    "MDC_AWAY_CO2": Term(None, "mm[Hg]", -10, 200),
     "MDC_AWAY_CO2_ET": Term(None, "mm[Hg]", 0, 200),
     "MDC_CONC_AWAY_CO2_ET": Term(None, "%", 0, 25),
     "MDC_CONC_AWAY_CO2_INSP": Term(None, "%", 0, 25),

@@ -15,6 +15,8 @@ DEVICES = {
     "bitalino": "firmware_bridge.devices.bitalino:DEVICE",
     "cyton": "firmware_bridge.devices.cyton:DEVICE",
     "ivy-450c": "firmware_bridge.devices.ivy450c:DEVICE",
+    "medibus": "firmware_bridge.devices.medibus:DEVICE",
+    "medibus-x": "firmware_bridge.devices.medibus:DEVICE_X",
     "openview-ads1292r": "firmware_bridge.devices.openview:DEVICE_ADS1292R",
     "openview-ads1293": "firmware_bridge.devices.openview:DEVICE_ADS1293",
     "openview-max30102": "firmware_bridge.devices.openview:DEVICE_MAX30102",

@@ -21,6 +21,8 @@ EMULATORS = {
     "bitalino": "firmware_bridge.emulators.bitalino:make",
     "cyton": "firmware_bridge.emulators.cyton:make",
     "ivy-450c": "firmware_bridge.emulators.ivy450c:make",
+    "medibus": "firmware_bridge.emulators.medibus:make",
+    "medibus-x": "firmware_bridge.emulators.medibus:make_x",
     "openview-ads1292r": "firmware_bridge.emulators.openview:make_ads1292r",
     "openview-ads1293": "firmware_bridge.emulators.openview:make_ads1293",
     "openview-max30102": "firmware_bridge.emulators.openview:make_max30102",
