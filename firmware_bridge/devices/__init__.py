@@ -20,6 +20,8 @@ DEVICES = {
     "openview-ads1292r": "firmware_bridge.devices.openview:DEVICE_ADS1292R",
     "openview-ads1293": "firmware_bridge.devices.openview:DEVICE_ADS1293",
     "openview-max30102": "firmware_bridge.devices.openview:DEVICE_MAX30102",
+    "pb840": "firmware_bridge.devices.pb840:DEVICE",
+    "pb840-waves": "firmware_bridge.devices.pb840_waves:DEVICE",
 }
 
 

@@ -26,6 +26,8 @@ EMULATORS = {
     "openview-ads1292r": "firmware_bridge.emulators.openview:make_ads1292r",
     "openview-ads1293": "firmware_bridge.emulators.openview:make_ads1293",
     "openview-max30102": "firmware_bridge.emulators.openview:make_max30102",
+    "pb840": "firmware_bridge.emulators.pb840:make",
+    "pb840-waves": "firmware_bridge.emulators.pb840:make_waves",
 }
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 
