@@ -93,12 +93,16 @@ TERMS = {
     "MDC_PRESS_BLD_ART_PULM_MEAN": Term(150047, "mm[Hg]", -50, 250),
     "MDC_PRESS_INTRA_CRAN_MEAN": Term(None, "mm[Hg]", -50, 150),
     "MDC_PRESS_BLD": Term(None, "mm[Hg]", -50, 400),
+    "MDC_PRESS_BLD_SYS": Term(None, "mm[Hg]", -50, 400),
+    "MDC_PRESS_BLD_DIA": Term(None, "mm[Hg]", -50, 400),
+    "MDC_PRESS_BLD_MEAN": Term(None, "mm[Hg]", -50, 400),
     # temperature
     "MDC_TEMP": Term(150344, "Cel", 0, 50),
     "MDC_TEMP_BODY": Term(150364, "Cel", 0, 50),
     # breathing and ventilation
     "MDC_RESP_RATE": Term(151562, "/min", 0, 250),
     "MDC_RESP": Term(None, "1", -math.inf, math.inf),
+    "MDC_AWAY_CO2": Term(None, "mm[Hg]", -10, 200),
     "MDC_AWAY_CO2_ET": Term(None, "mm[Hg]", 0, 200),
     "MDC_CONC_AWAY_CO2_ET": Term(None, "%", 0, 25),
     "MDC_CONC_AWAY_CO2_INSP": Term(None, "%", 0, 25),

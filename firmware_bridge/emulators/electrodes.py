@@ -1,0 +1,45 @@
+"""What electrodes and sensors do to a wave: the script's faults of the patient, sample by sample.
+
+Owns asystole, lead off, a frozen and a clipped channel, for emulators that make their waves from a
+`Scene`. What a device itself says about it (a flag, a sentinel) is the device's emulator's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from firmware_bridge.emulators.faults import Kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from firmware_bridge.emulators.patient import Scene
+
+NOISE = 0.02  # rms of a flat heart, in the unit of the wave (mV of an electrocardiogram)
+
+
+def worn_wave(
+    scene: Scene, channel: str, first: int, n: int, rate_hz: float, *, rail: float = np.inf
+) -> NDArray[np.float64]:
+    """Samples `first..first + n` of a channel as the device gets them, in its unit.
+
+    A lead that is off reads `rail`; without a rail its samples are NaN.
+    """
+    out = scene.patient.wave(channel, first, n, rate_hz)
+    at = first + np.arange(n)
+    for fault in scene.faults:
+        start, end = fault.span(rate_hz)
+        hit = (at >= start) & (at < end)
+        if not hit.any():
+            continue
+        if fault.kind is Kind.ASYSTOLE:
+            out[hit] = NOISE * np.random.default_rng(first).standard_normal(int(hit.sum()))
+        elif fault.kind is Kind.FLAT:
+            out[hit] = scene.patient.wave(channel, max(0, start - 1), 1, rate_hz)[0]
+        elif fault.kind is Kind.SATURATE:
+            out[hit] = np.clip(out[hit], -fault.clip_mv, fault.clip_mv)
+        elif fault.kind is Kind.LEAD_OFF:
+            out[hit] = rail if np.isfinite(rail) else np.nan
+    return out
