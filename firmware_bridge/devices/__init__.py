@@ -11,7 +11,10 @@ from firmware_bridge.errors import UnknownDeviceError
 if TYPE_CHECKING:
     from firmware_bridge.types import Device
 
-DEVICES = {"cyton": "firmware_bridge.devices.cyton:DEVICE"}
+DEVICES = {
+    "cyton": "firmware_bridge.devices.cyton:DEVICE",
+    "ge-s5": "firmware_bridge.devices.ge_s5:DEVICE",
+}
 
 
 def device(name: str) -> Device:

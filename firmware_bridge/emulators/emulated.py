@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from firmware_bridge.emulators.patient import Scene
 
-EMULATORS: dict[str, str] = {}
+EMULATORS: dict[str, str] = {
+    "ge-s5": "firmware_bridge.emulators.ge_s5:make",
+}
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 
 
