@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 DEVICES = {
     "cyton": "firmware_bridge.devices.cyton:DEVICE",
     "ge-s5": "firmware_bridge.devices.ge_s5:DEVICE",
+    "philips-intellivue": "firmware_bridge.devices.philips_intellivue:DEVICE",
+    "philips-intellivue-lan": "firmware_bridge.devices.philips_intellivue:DEVICE_LAN",
 }
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EMULATORS: dict[str, str] = {
     "ge-s5": "firmware_bridge.emulators.ge_s5:make",
+    "philips-intellivue": "firmware_bridge.emulators.philips_intellivue:make",
+    "philips-intellivue-lan": "firmware_bridge.emulators.philips_intellivue:make_lan",
 }
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 
