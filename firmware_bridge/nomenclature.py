@@ -79,6 +79,7 @@ TERMS = {
     "MDC_PRESS_BLD_NONINV_SYS": Term(150021, "mm[Hg]", 0, 350),
     "MDC_PRESS_BLD_NONINV_DIA": Term(150022, "mm[Hg]", 0, 350),
     "MDC_PRESS_BLD_NONINV_MEAN": Term(150023, "mm[Hg]", 0, 350),
+    "MDC_PRESS_BLD_ART_ABP": Term(150036, "mm[Hg]", -50, 400),  # Philips' label 0002 4A14
     "MDC_PRESS_BLD_ART_ABP_SYS": Term(150037, "mm[Hg]", -50, 400),
     "MDC_PRESS_BLD_ART_ABP_DIA": Term(150038, "mm[Hg]", -50, 400),
     "MDC_PRESS_BLD_ART_ABP_MEAN": Term(150039, "mm[Hg]", -50, 400),

@@ -18,6 +18,7 @@ DEVICES = {
     "contec-cms50": "firmware_bridge.devices.contec:DEVICE",
     "contec-cms50-old": "firmware_bridge.devices.contec:DEVICE_OLD",
     "cyton": "firmware_bridge.devices.cyton:DEVICE",
+    "ge-s5": "firmware_bridge.devices.ge_s5:DEVICE",
     "hl7-oru": "firmware_bridge.devices.hl7_oru:DEVICE",
     "ivy-450c": "firmware_bridge.devices.ivy450c:DEVICE",
     "masimo-ascii1": "firmware_bridge.devices.masimo:DEVICE",
@@ -37,6 +38,8 @@ DEVICES = {
     "phd-blood-pressure": "firmware_bridge.devices.phd:BLOOD_PRESSURE",
     "phd-oximeter": "firmware_bridge.devices.phd:OXIMETER",
     "phd-scale": "firmware_bridge.devices.phd:SCALE",
+    "philips-intellivue": "firmware_bridge.devices.philips_intellivue:DEVICE",
+    "philips-intellivue-lan": "firmware_bridge.devices.philips_intellivue:DEVICE_LAN",
 }
 
 MAPPED = {"modbus": "firmware_bridge.devices.modbus:mapped"}

@@ -22,6 +22,7 @@ EMULATORS = {
     "contec-cms50": "firmware_bridge.emulators.contec:make",
     "contec-cms50-old": "firmware_bridge.emulators.contec:make_old",
     "cyton": "firmware_bridge.emulators.cyton:make",
+    "ge-s5": "firmware_bridge.emulators.ge_s5:make",
     "hl7-oru": "firmware_bridge.emulators.hl7_oru:Gateway",
     "ivy-450c": "firmware_bridge.emulators.ivy450c:make",
     "masimo-ascii1": "firmware_bridge.emulators.oximeter_lines:make_masimo",
@@ -41,6 +42,8 @@ EMULATORS = {
     "phd-blood-pressure": "firmware_bridge.emulators.phd:blood_pressure",
     "phd-oximeter": "firmware_bridge.emulators.phd:oximeter",
     "phd-scale": "firmware_bridge.emulators.phd:scale",
+    "philips-intellivue": "firmware_bridge.emulators.philips_intellivue:make",
+    "philips-intellivue-lan": "firmware_bridge.emulators.philips_intellivue:make_lan",
 }
 """"module:attr" of makers: `make(scene) -> Emulated`."""
 

@@ -1,0 +1,306 @@
+"""Philips IntelliVue monitors, Data Export on the MIB/RS232 port and on the network: dialogue and
+decoder.
+
+Implements "IntelliVue Data Export Interface Programming Guide" (4535 642 59271). We ask for an
+association, answer the event by which the monitor introduces itself, say which waves we want, and
+poll for values, waves and alarms for `POLL_S` at a time, one of them anew every `POLL_EVERY_S`:
+long before a poll ends, and before the association does (10 s without a message from us is the
+least that the guide knows).
+
+Samples are placed by the monitor's relative time, whose steps must be whole messages: what is
+missing is counted, what comes twice or too late is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from firmware_bridge.devices import philips_association as association
+from firmware_bridge.devices import philips_messages as wire
+from firmware_bridge.devices import philips_values as values
+from firmware_bridge.devices.philips_frames import Datagrams, Deframer, Malformed, frame
+from firmware_bridge.session import Beat, Dialogue, Event, State, Step
+from firmware_bridge.types import (
+    Alert,
+    Counters,
+    Device,
+    Numeric,
+    SampleBlock,
+    Send,
+    Sign,
+    Wire,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from firmware_bridge.devices.philips_messages import Operation, PollResult
+    from firmware_bridge.devices.philips_values import Alarm, Wave
+    from firmware_bridge.types import Message
+
+SERIAL = Wire(115_200)
+
+POLL_S = 30.0
+POLL_EVERY_S = 1.5
+# Class, poll number, attribute group.
+POLLS = (
+    (wire.VALUES, 1, 0),
+    (wire.WAVES, 2, 0),
+    (wire.ALARM_MONITOR, 3, wire.ALARM_GROUP),
+)
+MAX_OBJECTS = 256  # of which attributes are remembered
+HALF_CLOCK = 1 << 31  # of the relative time, which wraps after 149 hours
+
+
+def poll(count: int) -> bytes:
+    """One of the polls, in turn."""
+    object_class, number, group = POLLS[count % len(POLLS)]
+    return wire.extended_poll(object_class, count, POLL_S, number, group)
+
+
+def _as_it_is(message: bytes) -> bytes:
+    return message
+
+
+class Decoder:
+    """Bytes or datagrams in; samples, measurements, alerts, answers and signs out."""
+
+    def __init__(self, *, serial: bool = True) -> None:
+        read = self._read
+        self._messages: Deframer[list[Message]] | Datagrams[list[Message]]
+        self._messages = Deframer(read) if serial else Datagrams(read)
+        self._wrap: Callable[[bytes], bytes] = frame if serial else _as_it_is
+        self._accepted = False
+        self._created = False
+        self._known: dict[tuple[int, int], dict[int, bytes]] = {}  # attributes of each object
+        self._runs: dict[str, _Run] = {}  # by feed
+        self._once: dict[str, Numeric] = {}  # what was said of measurements made now and then
+        self._alarms: dict[bool, dict[tuple[str, str, int], Alarm]] = {}  # of each list
+        self._tally: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the decoder was made; `lost` and `duplicates` count samples and messages of
+        waves. What the monitor refuses to do is among the rejects."""
+        rejects = dict(self._messages.rejects + self._refused)
+        return Counters(**self._messages.tally, **self._tally, rejects=rejects)
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take the next bytes, or one whole datagram. Never raises."""
+        return [message for found in self._messages.feed(data) for message in found]
+
+    def _read(self, data: bytes) -> list[Message]:
+        """What one message says. Raises `Malformed`."""
+        if not data:
+            raise Malformed("length")
+        if data[0] == association.ACCEPT:
+            return self._accept(association.parse_accept(data))
+        if data[0] == association.REFUSE:
+            return [Sign(Event.REFUSED, "the monitor refuses: it may serve another client")]
+        if data[0] == association.ABORT:
+            return [Sign(Event.REFUSED, "the monitor aborts the association")]
+        if data[0] == association.FINISH:
+            released = Send(self._wrap(association.RELEASED))
+            return [released, Sign(Event.REFUSED, "the monitor ends the association")]
+        if data[0] == association.DISCONNECT:
+            return [Sign(Event.ALIVE)]
+        return self._operation(wire.parse_message(data))
+
+    def _accept(self, profile: association.Profile) -> list[Message]:
+        first, self._accepted = not self._accepted, True
+        detail = f"a poll every {profile.min_poll_ms:.0f} ms at most"
+        return [Sign(Event.READY if first else Event.ALIVE, detail)]
+
+    def _operation(self, operation: Operation) -> list[Message]:
+        if operation.kind == wire.ROIV and operation.operation == wire.MDS_CREATED:
+            return self._introduced(operation)
+        if operation.kind == wire.ROER:
+            self._refused["refused by the monitor"] += 1
+        elif operation.kind != wire.ROIV and operation.operation in wire.POLL_ACTIONS:
+            return self._polled(wire.parse_poll(operation)) or [Sign(Event.ALIVE)]
+        return [Sign(Event.ALIVE)]
+
+    def _introduced(self, event: Operation) -> list[Message]:
+        """The monitor introduces itself once it accepted; it waits for the answer."""
+        out: list[Message] = [Send(self._wrap(wire.created(event)))]
+        if self._created or not self._accepted:
+            return [*out, Sign(Event.ALIVE)]
+        self._created = True
+        wanted = wire.set_wave_priorities(values.WAVE_LABELS, invoke=len(POLLS))
+        asked = [wanted, *(poll(count) for count in range(len(POLLS)))]
+        return [*out, *(Send(self._wrap(message)) for message in asked), Sign(Event.READY)]
+
+    def _polled(self, result: PollResult) -> list[Message]:
+        """All that a poll result says; it is parsed before anything is remembered of it."""
+        found: list[Numeric] = []
+        waves: list[Wave] = []
+        shown: list[tuple[bool, list[Alarm]]] = []
+        for polled in result.objects:
+            known = self._remembered((polled.context, polled.handle), polled.attributes)
+            if result.object_class == wire.VALUES:
+                found += values.numerics(known, result.clock_ns)
+            elif result.object_class == wire.WAVES:
+                waves += values.waves(known)
+            elif result.object_class == wire.ALARM_MONITOR:
+                for code in (values.PATIENT_ALARMS, values.TECHNICAL_ALARMS):
+                    if code in known:
+                        technical = code == values.TECHNICAL_ALARMS
+                        shown.append((technical, values.alarms(known[code], technical)))
+        out: list[Message] = [value for value in found if self._news(value)]
+        for wave in waves:
+            out += self._placed(wave, result.ticks)
+        for technical, alarms in shown:
+            out += self._changes(technical, alarms, result.clock_ns)
+        return out
+
+    def _remembered(self, object_id: tuple[int, int], new: Mapping[int, bytes]) -> dict[int, bytes]:
+        """What came, with what came before and need not come again."""
+        before = self._known.get(object_id, {})
+        known = {**before, **new}
+        if object_id in self._known or len(self._known) < MAX_OBJECTS:
+            self._known[object_id] = {k: v for k, v in known.items() if k in values.STATIC}
+        return known
+
+    def _news(self, value: Numeric) -> bool:
+        """False for a measurement made now and then that was said before, at its time."""
+        if value.channel not in values.MEASURED_ONCE:
+            return True
+        before = self._once.get(value.channel)
+        self._once[value.channel] = value
+        return value != before
+
+    def _placed(self, wave: Wave, ticks: int) -> list[Message]:
+        run = self._runs.setdefault(wave.feed.name, _Run())
+        lost = run.lost_before(len(wave.samples), wave.period_ticks, ticks)
+        if lost is None:
+            self._tally["duplicates"] += 1
+            return []
+        seq = run.end + lost
+        run.end, run.ticks = seq + len(wave.samples), ticks
+        self._tally["lost"] += lost
+        samples = wave.samples.astype(np.float32)[:, None]
+        feed = wave.feed
+        return [SampleBlock(seq, lost, feed.rate_hz, feed.unit, samples, feed.name)]
+
+    def _changes(self, technical: bool, shown: list[Alarm], clock_ns: int | None) -> list[Message]:
+        """What began, changed its priority or ended in one list. A text alone that changes is not
+        said: it often tells the present value."""
+        before = self._alarms.get(technical, {})
+        now = {alarm.key: alarm for alarm in shown}
+        self._alarms[technical] = now
+        ended = [(alarm, False) for key, alarm in before.items() if key not in now]
+        begun = [
+            (alarm, True)
+            for key, alarm in now.items()
+            if key not in before or before[key].priority is not alarm.priority
+        ]
+        return [
+            Alert(a.code, a.kind, a.priority, active, a.text, a.channel, clock_ns)
+            for a, active in ended + begun
+        ]
+
+
+class _Run:
+    """Where one feed's samples are: the number of the next, the time of the last message."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.ticks: int | None = None
+
+    def lost_before(self, n: int, period_ticks: int, ticks: int) -> int | None:
+        """How many samples are missing before a message of `n`, in whole messages; None where it
+        is one of before."""
+        if self.ticks is None:
+            return 0
+        passed = (ticks - self.ticks) % (2 * HALF_CLOCK)
+        if passed == 0 or passed >= HALF_CLOCK:
+            return None
+        return max(0, round(passed / (n * period_ticks)) - 1) * n
+
+
+def lan_decoder() -> Decoder:
+    """A decoder of datagrams."""
+    return Decoder(serial=False)
+
+
+# Guide, "Association Control Protocol" and "Protocol State Machine": request, acceptance, the
+# monitor's create event, its answer, then polls.
+def _dialogue(wrap: Callable[[bytes], bytes]) -> Dialogue:
+    request = wrap(association.connect())
+    waiting = (State.ASSOCIATING, State.CONFIGURING, State.STARTING)
+    polls = (Beat(POLL_EVERY_S, lambda count: wrap(poll(count))),)
+    return Dialogue(
+        table={
+            (State.CLOSED, Event.OPENED): Step(State.ASSOCIATING, request, forget=True),
+            (State.CLOSED, Event.JOINED): Step(State.ASSOCIATING, request, forget=True),
+            (State.ASSOCIATING, Event.READY): Step(State.CONFIGURING),
+            (State.CONFIGURING, Event.READY): Step(State.STARTING),
+            (State.STARTING, Event.READY): Step(State.STARTING, rearm=False),
+            # What was polled by an association before ours, or answers to no purpose.
+            (State.ASSOCIATING, Event.FRAMES): Step(State.ASSOCIATING, rearm=False),
+            (State.CONFIGURING, Event.FRAMES): Step(State.CONFIGURING, rearm=False),
+            (State.STARTING, Event.FRAMES): Step(State.STREAMING),
+            **{(state, Event.ALIVE): Step(state, rearm=False) for state in waiting},
+            **{(state, Event.REFUSED): Step(State.LOST) for state in waiting},
+            **{(state, Event.TIMEOUT): Step(State.LOST) for state in waiting},
+            (State.STREAMING, Event.FRAMES): Step(State.STREAMING),
+            (State.STREAMING, Event.ALIVE): Step(State.STREAMING),
+            (State.STREAMING, Event.READY): Step(State.STREAMING, rearm=False),
+            (State.STREAMING, Event.REFUSED): Step(State.LOST),
+            (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
+        },
+        # Values come every second.
+        timeout_s={
+            State.ASSOCIATING: 5.0,
+            State.CONFIGURING: 5.0,
+            State.STARTING: 10.0,
+            State.STREAMING: 2.0,
+        },
+        stop=wrap(association.RELEASE),
+        beats={
+            State.ASSOCIATING: (Beat(2.0, request),),
+            State.STARTING: polls,
+            State.STREAMING: polls,
+        },
+    )
+
+
+_SPEC = 'Philips "IntelliVue Data Export Interface Programming Guide" 4535 642 59271'
+_PROVED = (
+    "VSCaptureMP: its requests are ours byte for byte, and it reads the poll result from which "
+    "72 beats and 97.5 % are decoded here; a monitor's own connect indication"
+)
+_UNPROVED = (
+    "a real monitor or capture of an association, of waves and of alarms; the spacing of relative "
+    "times; the idle time"
+)
+
+DEVICE = Device(
+    name="philips-intellivue",
+    title="Philips IntelliVue, MIB/RS232 Data Export",
+    spec=_SPEC,
+    wire=SERIAL,
+    dialogue=_dialogue(frame),
+    decoder=Decoder,
+    feeds=tuple(values.WAVES.values()),
+    numerics=values.CHANNELS,
+    proved_by=_PROVED,
+    unproved=_UNPROVED,
+)
+DEVICE_LAN = Device(
+    name="philips-intellivue-lan",
+    title="Philips IntelliVue, network Data Export (UDP port 24105)",
+    spec=_SPEC,
+    wire=SERIAL,
+    dialogue=_dialogue(_as_it_is),
+    decoder=lan_decoder,
+    feeds=DEVICE.feeds,
+    numerics=DEVICE.numerics,
+    datagrams=True,
+    proved_by=_PROVED,
+    unproved=_UNPROVED,
+)

@@ -1,0 +1,589 @@
+"""GE S/5 records against a monitor's own, the specification's examples and known wrong readings.
+
+Invariant of the codec: no frame is accepted whose checksum or length is wrong.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import struct
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firmware_bridge.devices import ge_s5, ge_s5_phdb, ge_s5_records
+from firmware_bridge.devices.ge_s5_numerics import NUMERICS
+from firmware_bridge.devices.ge_s5_phdb import Group, Phdb
+from firmware_bridge.emulators.faults import Fault, Kind
+from firmware_bridge.emulators.patient import Scene
+from firmware_bridge.errors import DialogueError
+from firmware_bridge.session import Event, Session, State
+from firmware_bridge.types import Alert, Numeric, Priority, SampleBlock, Send, Validity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ON = ge_s5_phdb.EXISTS | ge_s5_phdb.ACTIVE
+ECG = 1 << 3  # heart rate source
+TIME_S = 1251973827  # 2009-09-03 10:30:27 UTC
+
+
+@pytest.fixture
+def trend_2009(medge_data: Path) -> bytes:
+    """A record of a real monitor, unframed."""
+    path = medge_data.parent / "vectors" / "ge_s5_dri_trend_20090903.bin"
+    if not path.is_file():
+        pytest.skip(f"no '{path.name}' beside the data folder")
+    return path.read_bytes()
+
+
+def values(data_class: int = ge_s5_phdb.BASIC, number: int = 1, **groups: Group) -> bytes:
+    """A framed record of displayed values."""
+    part = ge_s5_phdb.encode(Phdb(TIME_S, data_class, 0, groups))
+    record = ge_s5_records.encode(ge_s5_records.PHDB, [(1, part)], number=number, time_s=TIME_S)
+    return ge_s5_records.frame(record)
+
+
+def waves(number: int, *parts: tuple[int, bytes], time_s: int = TIME_S) -> bytes:
+    record = ge_s5_records.encode(ge_s5_records.WAVE, parts, number=number, level=10, time_s=time_s)
+    return ge_s5_records.frame(record)
+
+
+def alarms(number: int, *shown: tuple[str, int]) -> bytes:
+    part = ge_s5.encode_alarms(shown)
+    record = ge_s5_records.encode(ge_s5_records.ALARM, [(1, part)], number=number, time_s=TIME_S)
+    return ge_s5_records.frame(record)
+
+
+def heard(data: bytes) -> dict[str, Numeric]:
+    return {m.channel: m for m in ge_s5.Decoder().feed(data) if isinstance(m, Numeric)}
+
+
+def deframer() -> Any:
+    return ge_s5_records.Deframer(lambda record: record)
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+# M1017617 appendix A: displayed values of all classes every 10 s; end them; wave ECG 1; end it.
+EVERY_10_S = bytes.fromhex(
+    "7e 31 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 ff 00 "
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01 0a 00 0e 00 00 00 "
+    "00 00 49 7e"
+)
+NO_VALUES = bytes.fromhex(
+    "7e 31 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 ff 00 "
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01 00 00 00 00 00 00 "
+    "00 00 31 7e"
+)
+WAVE_ECG1 = bytes.fromhex(
+    "7e 48 00 00 00 00 00 00 00 00 00 00 00 00 00 01 00 00 00 00 00 00 ff 00 "
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01 ff 00 "
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 "
+    "00 48 7e"
+)
+NO_WAVES = bytes.fromhex(
+    "7e 48 00 00 00 00 00 00 00 00 00 00 00 00 00 01 00 00 00 00 00 00 ff 00 "
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01 00 00 00 ff 00 00 "
+    "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 "
+    "00 48 7e"
+)
+
+
+def test_requests_are_the_examples_of_the_specification() -> None:
+    assert ge_s5_records.frame(ge_s5.phdb_request(10)) == EVERY_10_S
+    assert ge_s5_records.frame(ge_s5.phdb_request(0, classes=0)) == NO_VALUES
+    assert ge_s5_records.frame(ge_s5.wave_request([1])) == WAVE_ECG1
+    assert ge_s5_records.frame(ge_s5.wave_request([], ge_s5.STOP)) == NO_WAVES
+
+
+def test_requests_are_what_an_independent_client_sends() -> None:
+    """VSCaptureWave at level 9: values every second (checksum 49), waves ECG1, INVP1, INVP2, PLETH
+    (checksum 62)."""
+    one_second = ge_s5.phdb_request(1, level=9)
+    assert one_second[:4].hex() == "31000009"
+    assert one_second[-9:].hex() == "0101000e0000000000"
+    assert (len(one_second), sum(one_second) & 0xFF) == (49, 0x49)
+    four_waves = ge_s5.wave_request([1, 4, 5, 8], level=9)
+    assert four_waves[:4].hex() == "48000009"
+    assert four_waves[40:49].hex() == "0000000001040508ff"
+    assert (len(four_waves), sum(four_waves) & 0xFF) == (72, 0x62)
+
+
+def test_what_is_asked_fits_the_line_and_the_monitor() -> None:
+    """M1017617: an interval of at least 5 s, at most 600 samples a second."""
+    assert ge_s5.DISPLAYED_EVERY_S >= 5
+    assert sum(feed.rate_hz for feed in ge_s5.WAVES.values()) <= 600
+    assert ge_s5.ASK.count(b"\x7e") == 6
+    assert ge_s5.ASK.startswith(ge_s5_records.frame(ge_s5.phdb_request(5)))
+
+
+# --- a real record ------------------------------------------------------------------------------
+
+
+def test_every_documented_value_of_the_record_of_2009(trend_2009: bytes) -> None:
+    """Values asserted by LNhealth for the record it captured."""
+    [record] = deframer().feed(ge_s5_records.frame(trend_2009))
+    assert (record.number, record.level, record.plug_id, record.time_s) == (17, 8, 35588, TIME_S)
+    assert [kind for kind, _ in record.parts] == [1, 1, 1, 1]
+    basic, ext1, ext2, ext3 = (ge_s5_phdb.parse(part) for _, part in record.parts)
+    assert [p.data_class for p in (basic, ext1, ext2, ext3)] == [0, 1, 2, 3]
+    assert all(p.time_s == TIME_S and p.marker == 2 for p in (basic, ext1, ext2, ext3))
+    groups = basic.groups
+    assert groups["ecg"].raw["hr"] == 0
+    assert ge_s5_phdb.ecg_lead(groups["ecg"].label, 1) == "II"
+    p1 = groups["p1"]
+    assert ge_s5_phdb.label_text(ge_s5_phdb.PRESSURE_LABELS, p1.label) == "ART"
+    assert [p1.reading(f, 100)[0] for f in ("sys", "dia", "mean")] == [9.0, 0.9, 4.86]
+    p2 = groups["p2"]
+    assert ge_s5_phdb.label_text(ge_s5_phdb.PRESSURE_LABELS, p2.label) == "CVP"
+    assert [p2.raw[f] for f in ("sys", "dia", "mean")] == [261, 136, 221]
+    assert groups["t1"].reading("temp", 100)[0] == 18.0
+    assert groups["t2"].reading("temp", 100)[0] == 27.07
+    assert groups["t4"].reading("temp", 100) == (None, Validity.UNDER)
+    assert [groups["o2"].reading(f, 100)[0] for f in ("et", "fi")] == [29.43, 29.43]
+    assert groups["co2"].reading("amb_press", 10)[0] == 755.1
+    assert ge_s5_phdb.label_text(ge_s5_phdb.AGENTS, groups["aa"].label) == "ISO"
+    assert ext2.groups["bis"].raw["sqi"] == 92
+
+
+def test_measurements_of_the_record_of_2009(trend_2009: bytes) -> None:
+    """No heart rate: the monitor shows 0 while it learns the beats. No breath: apnea is flagged."""
+    found = heard(ge_s5_records.frame(trend_2009))
+    assert set(found) == set(NUMERICS)
+    assert found["MDC_ECG_HEART_RATE"].validity is Validity.UNAVAILABLE
+    assert found["MDC_PULS_RATE"].validity is Validity.INVALID
+    assert found["MDC_PRESS_BLD_ART_SYS"].value == 9.0
+    assert found["MDC_PRESS_BLD_ART_DIA"].value == 0.9
+    assert found["MDC_PRESS_BLD_ART_MEAN"].value == 4.86
+    assert found["MDC_PRESS_BLD_VEN_CENT_MEAN"].value == 2.21
+    assert found["MDC_TEMP_BODY"].value == 18.0
+    assert found["MDC_TEMP"].validity is Validity.UNDER
+    assert found["MDC_CONC_AWAY_O2_INSP"].value == 29.43
+    assert found["MDC_PRESS_AIR_AMBIENT"].value == 755.1
+    et_mmhg = found["MDC_AWAY_CO2_ET"]
+    assert (et_mmhg.value, et_mmhg.validity) == (0.0, Validity.QUESTIONABLE)
+    assert found["MDC_PULS_OXIM_SAT_O2"].validity is Validity.UNAVAILABLE
+    assert found["MDC_PRESS_BLD_NONINV_SYS"].validity is Validity.UNAVAILABLE
+    assert found["MDC_PULS_OXIM_SAT_O2"].device_ns == TIME_S * 1_000_000_000
+    said = ge_s5.Decoder().feed(ge_s5_records.frame(trend_2009))
+    assert [m.code for m in said if isinstance(m, Alert)] == ["MDC_EVT_APNEA"]
+
+
+def test_the_leads_of_the_record_of_2009_are_not_read_from_the_wrong_end(
+    trend_2009: bytes,
+) -> None:
+    """A public reading of the label takes the lowest nibble for channel 1 and so finds aVL."""
+    part = ge_s5_records.parse(trend_2009).parts[0][1]
+    label = ge_s5_phdb.parse(part).groups["ecg"].label
+    assert [ge_s5_phdb.ecg_lead(label, channel) for channel in (1, 2, 3)] == ["II", "V", "AVL"]
+    assert ge_s5_phdb.ECG_LEADS[label & 0xF] == "AVL"
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+def test_checksum_is_over_the_record_before_replacement() -> None:
+    """VSCaptureWave sums what is sent instead; a record with 7E in it tells them apart."""
+    record = ge_s5_records.encode(ge_s5_records.WAVE, [(8, ge_s5.encode_wave(np.array([0x7E7D])))])
+    assert deframer().feed(ge_s5_records.frame(record))
+    sent = record.replace(b"\x7d", b"\x7d\x5d").replace(b"\x7e", b"\x7d\x5e")
+    wrong = deframer()
+    assert not wrong.feed(b"\x7e" + sent + bytes([sum(sent) & 0xFF]) + b"\x7e")
+    assert wrong.rejects == {"checksum": 1}
+
+
+def test_a_replaced_checksum_is_restored() -> None:
+    """M1017617 appendix A: the request for 60 s trends has the checksum 7D, sent as 7D 5D."""
+    part = struct.pack("<BhIh", 3, 60, 0x0E, 0)
+    assert ge_s5_records.frame(ge_s5_records.encode(0, [(0, part)]))[-3:].hex() == "7d5d7e"
+
+
+@given(st.binary(min_size=0, max_size=600), st.integers(0, 255), st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_any_record_survives_the_wire(data: bytes, number: int, time_s: int) -> None:
+    parts = [(7, data)] if data else []
+    record = ge_s5_records.encode(8, parts, number=number, time_s=time_s)
+    sent = ge_s5_records.frame(record)
+    assert sent.count(b"\x7e") == 2
+    [found] = deframer().feed(sent)
+    assert (found.number, found.time_s, list(found.parts)) == (number, time_s, parts)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda r: bytes([r[0] + 1]) + r[1:], "length"),  # says more than it has
+        (lambda r: r[:16] + b"\x04\x00" + r[18:], "offset"),  # the first is not at 0
+        (lambda r: r[:19] + b"\xff\x7f" + r[21:], "offset"),  # points outside
+        (lambda r: r[:19] + b"\x00\x00" + r[21:], "offset"),  # two at the same place
+        (lambda r: r[:40] + b"\xff\xff" + r[42:], "wave length"),  # counts more than it has
+        (lambda r: r[:40] + b"\x02\x00" + r[42:], "wave length"),  # and fewer
+        (lambda r: r[:39], "length"),
+    ],
+)
+def test_what_does_not_add_up_is_rejected_whole(damage: Any, reason: str) -> None:
+    record = ge_s5_records.encode(
+        ge_s5_records.WAVE,
+        [(1, ge_s5.encode_wave(np.arange(3))), (8, ge_s5.encode_wave(np.arange(2)))],
+    )
+    decoder = ge_s5.Decoder()
+    assert decoder.feed(ge_s5_records.frame(damage(record))) == []
+    assert decoder.counters.rejects == {reason: 1}
+    assert decoder.counters.frames == 0
+    assert decoder.feed(ge_s5_records.frame(record))
+    assert decoder.counters.resyncs == 1
+
+
+@pytest.mark.parametrize("part", [b"", bytes(277), bytes(276) + b"\x00\x04"])
+def test_displayed_values_that_are_cut_or_of_no_class(part: bytes) -> None:
+    decoder = ge_s5.Decoder()
+    record = ge_s5_records.encode(ge_s5_records.PHDB, [(1, part)])
+    assert decoder.feed(ge_s5_records.frame(record)) == []
+    assert sum(decoder.counters.rejects.values()) == 1
+
+
+def test_noise_without_a_flag_is_not_kept() -> None:
+    decoder = deframer()
+    for _ in range(100):
+        decoder.feed(bytes(1000))
+        assert len(decoder._pending) <= ge_s5_records.MAX_SEGMENT_BYTES
+    record = ge_s5_records.encode(8, [])
+    assert decoder.feed(ge_s5_records.frame(record))
+    assert decoder.rejects == {"oversized": 1}
+    assert decoder.tally["skipped_bytes"] == 100_000
+
+
+def test_trends_are_not_taken_for_the_present() -> None:
+    for kind in (2, 3, 4):
+        part = ge_s5_phdb.encode(Phdb(TIME_S, 0, 0, {"t1": Group(ON, 11, {"temp": 3700})}))
+        record = ge_s5_records.encode(ge_s5_records.PHDB, [(kind, part)])
+        assert ge_s5.Decoder().feed(ge_s5_records.frame(record)) == []
+
+
+# --- corrupted frames ---------------------------------------------------------------------------
+
+
+def _corrupted(n: int, seed: int) -> tuple[list[bytes], int]:
+    """Damaged records between flags, and how many of them the protocol's check cannot reject."""
+    rng = random.Random(seed)
+    record = ge_s5_records.encode(ge_s5_records.WAVE, [(8, ge_s5.encode_wave(np.arange(20)))])
+    segments, undetectable = [], 0
+    for _ in range(n):
+        body = bytearray(record + bytes([sum(record) & 0xFF]))
+        for bit in rng.sample(range(8 * len(body)), rng.randint(1, 3)):
+            body[bit // 8] ^= 1 << bit % 8
+        sums = sum(body[:-1]) & 0xFF == body[-1]
+        undetectable += sums and int.from_bytes(body[:2], "little") == len(body) - 1
+        sent = bytes(body).replace(b"\x7d", b"\x7d\x5d").replace(b"\x7e", b"\x7d\x5e")
+        segments.append(b"\x7e" + sent + b"\x7e")
+    return segments, undetectable
+
+
+def test_no_frame_is_accepted_that_the_check_can_reject(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments, undetectable = _corrupted(20_000, 1)
+    decoder = deframer()
+    assert len(decoder.feed(b"".join(segments))) <= undetectable < 400
+    blind = deframer()
+    monkeypatch.setattr(ge_s5_records, "checked", lambda body: body[:-1])
+    assert len(blind.feed(b"".join(segments))) > 10_000  # the control: without it they pass
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "validity"),
+    [
+        (-32767, Validity.UNAVAILABLE),
+        (-32766, Validity.UNAVAILABLE),
+        (-32765, Validity.INVALID),
+        (-32764, Validity.UNDER),
+        (-32763, Validity.OVER),
+        (-32762, Validity.INVALID),
+        (-32001, Validity.INVALID),
+        (-32768, Validity.INVALID),
+        (14000, Validity.INVALID),  # a saturation of 140 %
+        (-100, Validity.INVALID),
+    ],
+)
+def test_what_is_no_saturation_is_no_number(raw: int, validity: Validity) -> None:
+    found = heard(values(spo2=Group(ON, 0, {"spo2": raw, "pr": 72})))["MDC_PULS_OXIM_SAT_O2"]
+    assert (found.value, found.validity) == (None, validity)
+
+
+@pytest.mark.parametrize(
+    ("status", "hr", "expected"),
+    [
+        (ON | ECG, 72, (72.0, Validity.VALID)),
+        (ON | 9 << 3, 72, (72.0, Validity.VALID)),
+        (ON | ECG, 0, (None, Validity.INVALID)),  # nobody says asystole
+        (ON | ECG | 1 << 2, 0, (0.0, Validity.VALID)),  # the monitor says asystole
+        (ON | ECG | 1 << 9, 0, (None, Validity.UNAVAILABLE)),  # learning
+        (ON | ECG | 1 << 9, 70, (70.0, Validity.QUESTIONABLE)),
+        (ON | ECG | 1 << 7, 70, (70.0, Validity.QUESTIONABLE)),  # noise
+        (ON | ECG | 1 << 8, 70, (70.0, Validity.QUESTIONABLE)),  # artifact
+        (ON | 6 << 3, 70, (None, Validity.UNAVAILABLE)),  # that of the pleth
+        (ge_s5_phdb.EXISTS | ECG, 70, (None, Validity.UNAVAILABLE)),  # not active
+        (0, 70, (None, Validity.UNAVAILABLE)),  # no module
+    ],
+)
+def test_heart_rate_by_its_status(status: int, hr: int, expected: tuple[Any, Any]) -> None:
+    found = heard(values(ecg=Group(status, 0x0271, {"hr": hr})))["MDC_ECG_HEART_RATE"]
+    assert (found.value, found.validity) == expected
+
+
+def test_partial_pressure_of_carbon_dioxide() -> None:
+    """5.07 % of 755.1 mmHg; without the ambient pressure there is none."""
+    group = Group(ON, 1, {"et": 507, "fi": 0, "rr": 15, "amb_press": 7551})
+    found = heard(values(co2=group))
+    assert found["MDC_AWAY_CO2_ET"].value == pytest.approx(38.28, abs=0.01)
+    assert found["MDC_CONC_AWAY_CO2_ET"].value == 5.07
+    assert found["MDC_RESP_RATE"].value == 15.0
+    without = heard(values(co2=Group(ON, 1, {**group.raw, "amb_press": -32767})))
+    assert without["MDC_AWAY_CO2_ET"].validity is Validity.UNAVAILABLE
+    assert without["MDC_CONC_AWAY_CO2_ET"].value == 5.07
+
+
+def test_rate_of_breathing_is_that_of_the_first_source_that_measures() -> None:
+    ecg = Group(ON | ECG, 0, {"hr": 70, "imp_rr": 12})
+    assert heard(values(ecg=ecg))["MDC_RESP_RATE"].value == 12.0
+    flow = Group(ON, 0, {"rr": 14})
+    assert heard(values(ecg=ecg, flow_vol=flow))["MDC_RESP_RATE"].value == 14.0
+    co2 = Group(ON, 1, {"rr": 15})
+    assert heard(values(ecg=ecg, flow_vol=flow, co2=co2))["MDC_RESP_RATE"].value == 15.0
+
+
+def test_a_pressure_is_where_its_label_says_and_not_while_zeroing() -> None:
+    raw = {"sys": 12000, "dia": 7600, "mean": 9100, "hr": 72}
+    found = heard(values(p3=Group(ON, 8, raw), p1=Group(ON | 1 << 2, 1, raw)))
+    assert found["MDC_PRESS_BLD_ART_ABP_SYS"].value == 120.0
+    assert found["MDC_PULS_RATE"].value == 72.0
+    assert found["MDC_PRESS_BLD_ART_SYS"].validity is Validity.UNAVAILABLE
+    unknown = heard(values(p1=Group(ON, 77, raw)))
+    assert not any(m.value for m in unknown.values())
+
+
+@pytest.mark.parametrize("label", [1 << 8, 1 << 5])
+def test_an_old_cuff_pressure_is_not_repeated(label: int) -> None:
+    raw = {"sys": 12000, "dia": 7600, "mean": 9100}
+    assert heard(values(nibp=Group(ON, 0, raw)))["MDC_PRESS_BLD_NONINV_SYS"].value == 120.0
+    assert not any("NONINV" in channel for channel in heard(values(nibp=Group(ON, label, raw))))
+
+
+# --- waves --------------------------------------------------------------------------------------
+
+
+def blocks(messages: list[Any]) -> list[SampleBlock]:
+    return [m for m in messages if isinstance(m, SampleBlock)]
+
+
+def ecg(counts: Any, status: int = 0) -> tuple[int, bytes]:
+    return 1, ge_s5.encode_wave(np.asarray(counts), status, 2)
+
+
+def test_one_count_of_an_ecg_is_a_microvolt() -> None:
+    """8005313 table 5-3 and LNhealth; ten times as much in VSCaptureWave."""
+    [block] = blocks(ge_s5.Decoder().feed(waves(1, ecg([-177, 1000, -32000, -32767]))))
+    assert (block.feed, block.unit, block.rate_hz) == ("ecg1", "mV", 300)
+    np.testing.assert_allclose(block.samples[:2, 0], [-0.177, 1.0])
+    assert np.isnan(block.samples[2:]).all()
+
+
+def test_other_waves_in_their_units() -> None:
+    parts = ((4, [9150]), (8, [1234]), (9, [507]), (29, [3]))
+    record = waves(1, *((k, ge_s5.encode_wave(np.array(c))) for k, c in parts))
+    found = {b.feed: (float(b.samples[0, 0]), b.unit) for b in blocks(ge_s5.Decoder().feed(record))}
+    assert {k: (round(v, 4), u) for k, (v, u) in found.items()} == {
+        "invp1": (91.5, "mm[Hg]"),
+        "pleth": (0.1234, "1"),
+        "co2": (5.07, "%"),
+    }
+
+
+def test_samples_of_lost_records_are_counted() -> None:
+    decoder = ge_s5.Decoder()
+    found = blocks(decoder.feed(b"".join(waves(n, ecg(range(60))) for n in (254, 255, 0, 3))))
+    assert [(b.seq, b.lost) for b in found] == [(0, 0), (60, 0), (120, 0), (300, 120)]
+    assert decoder.counters.lost == 120
+
+
+def test_kinds_numbered_for_themselves_lose_nothing() -> None:
+    """Values have a number of their own, or none at all: neither is a loss of waves."""
+    for numbers in ((1, 2), (200, 201), (7, 7)):
+        decoder = ge_s5.Decoder()
+        data = waves(10, ecg(range(60))) + values(number=numbers[0])
+        data += waves(11, ecg(range(60))) + values(number=numbers[1]) + waves(12, ecg(range(60)))
+        assert [b.lost for b in blocks(decoder.feed(data))] == [0, 0, 0]
+    decoder = ge_s5.Decoder()
+    data = b"".join(waves(0, ecg([i] * 60)) for i in range(5))
+    assert [b.lost for b in blocks(decoder.feed(data))] == [0] * 5
+
+
+def test_a_gap_of_unknown_length_is_seen() -> None:
+    decoder = ge_s5.Decoder()
+    data = waves(1, ecg([0] * 60, ge_s5.WAVE_GAP)) + waves(2, ecg([0] * 60, ge_s5.WAVE_GAP))
+    assert [(b.seq, b.lost) for b in blocks(decoder.feed(data))] == [(0, 0), (61, 1)]
+
+
+def test_a_record_that_comes_twice_counts_once() -> None:
+    decoder = ge_s5.Decoder()
+    data = waves(1, ecg(range(60)))
+    assert len(blocks(decoder.feed(data + data + waves(2, ecg(range(60)))))) == 2
+    assert decoder.counters.duplicates == 1
+
+
+# --- alerts -------------------------------------------------------------------------------------
+
+
+def test_alarms_are_said_on_change() -> None:
+    decoder = ge_s5.Decoder()
+    data = alarms(1) + alarms(2, ("HR HIGH", 2)) + alarms(3, ("HR HIGH", 2))
+    data += alarms(4, ("ASYSTOLE", 3), ("HR HIGH", 1)) + alarms(5, ("ASYSTOLE", 3)) + alarms(6)
+    found = [(m.code, m.priority, m.active) for m in decoder.feed(data) if isinstance(m, Alert)]
+    assert found == [
+        ("ge-s5:HR HIGH", Priority.MEDIUM, True),
+        ("ge-s5:ASYSTOLE", Priority.HIGH, True),
+        ("ge-s5:HR HIGH", Priority.LOW, True),
+        ("ge-s5:HR HIGH", Priority.LOW, False),
+        ("ge-s5:ASYSTOLE", Priority.HIGH, False),
+    ]
+
+
+def test_an_alarm_text_is_made_printable() -> None:
+    [alert] = ge_s5.Decoder().feed(alarms(1, ("Pulse\n\x07 low ", 2)))
+    assert isinstance(alert, Alert)
+    assert alert.text == "Pulse low"
+
+
+def test_leads_off_is_said_once_by_whoever_sees_it_first() -> None:
+    decoder = ge_s5.Decoder()
+    off = Group(ON | ECG | 1 << 11, 0x0271, {})
+    on = Group(ON | ECG, 0x0271, {"hr": 72})
+    first = decoder.feed(waves(1, ecg([5] * 60, ge_s5.WAVE_LEAD_OFF)))
+    assert np.isnan(blocks(first)[0].samples).all()
+    assert [(m.code, m.active) for m in first if isinstance(m, Alert)] == [
+        ("MDC_EVT_LEADS_OFF", True)
+    ]
+    rate = [m for m in first if isinstance(m, Numeric)]
+    assert [(m.channel, m.validity) for m in rate] == [("MDC_ECG_HEART_RATE", Validity.UNAVAILABLE)]
+    more = decoder.feed(values(ecg=off, number=2) + waves(3, ecg([5] * 60)))
+    assert not [m for m in more if isinstance(m, Alert)]
+    last = decoder.feed(values(ecg=on, number=4))
+    assert [m.active for m in last if isinstance(m, Alert)] == [False]
+
+
+# --- dialogue -----------------------------------------------------------------------------------
+
+OPEN = (State.LISTENING, State.STARTING, State.STREAMING)
+EXPECTED = {
+    (State.CLOSED, Event.OPENED): (State.STARTING, ge_s5.ASK),
+    (State.CLOSED, Event.JOINED): (State.LISTENING, b""),
+    **{(state, Event.FRAMES): (State.STREAMING, b"") for state in OPEN},
+    **{(state, Event.READY): (state, b"") for state in OPEN},
+    **{(state, Event.ALIVE): (state, b"") for state in OPEN},
+    **{(state, Event.REFUSED): (State.LOST, b"") for state in OPEN},
+    (State.LISTENING, Event.TIMEOUT): (State.STARTING, ge_s5.ASK),
+    (State.STARTING, Event.TIMEOUT): (State.LOST, b""),
+    (State.STREAMING, Event.TIMEOUT): (State.LOST, b""),
+}
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
+def test_every_pair(state: State, event: Event) -> None:
+    session = Session(ge_s5.DEVICE.dialogue)
+    session.state = state
+    if (state, event) in EXPECTED:
+        next_state, sent = EXPECTED[state, event]
+        assert session.on(event, 0).send == sent
+        assert session.state is next_state
+        return
+    with pytest.raises(DialogueError, match=event.value):
+        session.on(event, 0)
+
+
+def test_what_falls_silent_is_asked_for_again() -> None:
+    """Values go on, waves do not (the line was held up for 2 s): asked once in 12 s."""
+    decoder = ge_s5.Decoder()
+    part = ge_s5_phdb.encode(Phdb(TIME_S, 0, 0, {}))
+    sent = []
+    for i, after_s in enumerate((0, 5, 10, 15, 20, 25, 30)):
+        record = ge_s5_records.encode(
+            ge_s5_records.PHDB, [(1, part)], number=i, time_s=TIME_S + after_s
+        )
+        messages = decoder.feed(ge_s5_records.frame(record))
+        sent += [(after_s, m.data) for m in messages if isinstance(m, Send)]
+    assert sent == [(15, ge_s5.ASK_WAVES), (30, ge_s5.ASK_WAVES)]
+
+
+def test_closing_stops_the_monitor(wire: Any) -> None:
+    wired = wire("ge-s5")
+    wired.run(2.0)
+    wired.link.close()
+    assert wired.cable.heard.endswith(ge_s5.STOP_ALL)
+    said = len(wired.cable.said)
+    wired.cable.advance(20.0)
+    assert len(wired.cable.said) == said
+
+
+# --- with its emulator --------------------------------------------------------------------------
+
+
+def test_the_emulated_line_is_not_overfilled(wire: Any) -> None:
+    wired = wire("ge-s5")
+    wired.run(20.0)
+    assert len(wired.cable.said) / 20.0 < 0.97 * ge_s5.WIRE.bytes_per_s
+
+
+def test_leads_off_alarm_and_asystole_of_a_scene(wire: Any) -> None:
+    scene = Scene(
+        faults=(
+            Fault(4.0, 4.0, Kind.LEAD_OFF),
+            Fault(12.0, 4.0, Kind.ALARM),
+            Fault(18.0, 8.0, Kind.ASYSTOLE),
+        )
+    )
+    messages = wire("ge-s5", scene).run(32.0)
+    found = [(m.code, m.active) for m in messages if isinstance(m, Alert)]
+    assert found == [
+        ("MDC_EVT_LEADS_OFF", True),
+        ("MDC_EVT_LEADS_OFF", False),
+        ("ge-s5:HR HIGH", True),
+        ("ge-s5:HR HIGH", False),
+        ("MDC_EVT_ECG_ASYSTOLE", True),
+        ("MDC_EVT_ECG_ASYSTOLE", False),
+    ]
+    rates = [m for m in messages if isinstance(m, Numeric) and m.channel == "MDC_ECG_HEART_RATE"]
+    assert [m.value for m in rates if m.validity is Validity.VALID] == [72, 72, 72, 0, 0, 72]
+    assert Validity.UNAVAILABLE in {m.validity for m in rates}
+
+
+def test_a_jump_of_the_clock_is_seen_and_loses_nothing(wire: Any) -> None:
+    wired = wire("ge-s5", Scene(faults=(Fault(6.0, 100.0, Kind.CLOCK_JUMP),)))
+    messages = wired.run(20.0)
+    times_ns = [m.device_ns for m in messages if isinstance(m, Numeric)]
+    assert times_ns[-1] - times_ns[0] == 3_615_000_000_000
+    assert wired.link.counters.stream.lost == 0
+    assert not wired.link.counters.losses
+
+
+@pytest.mark.benchmark
+def test_decodes_at_fifty_times_the_link_rate(wire: Any) -> None:
+    wired = wire("ge-s5")
+    wired.run(20.0)
+    said = wired.cable.said
+    best_s = min(_decode_s(said, 64) for _ in range(3))
+    assert len(said) / best_s >= 50 * ge_s5.WIRE.bytes_per_s
+
+
+def _decode_s(data: bytes, chunk: int) -> float:
+    decoder = ge_s5.Decoder()
+    start_s = time.perf_counter()
+    for at in range(0, len(data), chunk):
+        decoder.feed(data[at : at + chunk])
+    return time.perf_counter() - start_s
