@@ -72,18 +72,23 @@ class Served:
 
 def prepare(settings: Config) -> dict[str, Prepared]:
     """Every bundle by its id. Raises `StartError` for what cannot run or does not fit."""
-    engines = configuration.table("engines", settings.plugins)
-    prepared = {}
-    for options in settings.bundles:
-        bundle = load(options.path, trusted_keys=options.trusted_keys, state_dir=settings.state_dir)
-        prepared[options.id] = Prepared(
-            options, bundle, admitted(bundle, settings.state_dir, engines)
+    bundles = {
+        options.id: load(
+            options.path, trusted_keys=options.trusted_keys, state_dir=settings.state_dir
         )
+        for options in settings.bundles
+    }
     for part in settings.sources:
-        _require_fit(part, prepared[part.bundle].bundle)
+        _require_fit(part, bundles[part.bundle])
     for link in settings.chain:
-        _require_chained(prepared[link.from_].bundle, prepared[link.to].bundle)
-    return prepared
+        _require_chained(bundles[link.from_], bundles[link.to])
+    engines = configuration.table("engines", settings.plugins)
+    return {
+        options.id: Prepared(
+            options, bundles[options.id], admitted(bundles[options.id], settings.state_dir, engines)
+        )
+        for options in settings.bundles
+    }
 
 
 def _require_chained(before: Bundle, after: Bundle) -> None:

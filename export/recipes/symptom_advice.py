@@ -85,9 +85,16 @@ def train(data: Path) -> Any:
 def trained(data: Path, kept: NDArray[np.bool_]) -> Any:
     """The network of the symptom sets that are `kept`, and of every name."""
     named, of = _names(data)
-    prompts = np.concatenate((_prompts(data)[kept], *[_numbers(named, data)] * NAMED))
-    disease = np.concatenate((_read(data)[1][kept], *[of] * NAMED))
+    times = _alike(data)[of] * NAMED
+    prompts = np.concatenate((_prompts(data)[kept], np.repeat(_numbers(named, data), times, 0)))
+    disease = np.concatenate((_read(data)[1][kept], np.repeat(of, times)))
     return attention.train(prompts, _wanted(data)[disease], PLAN, SEED)
+
+
+def _alike(data: Path) -> NDArray[np.int64]:
+    """Of each disease, how many begin with its first word: those are harder to tell apart."""
+    first = [words(advice.disease)[0] for advice in _approved(data).advice]
+    return np.array([first.count(word) for word in first])
 
 
 def _cross_validated(
