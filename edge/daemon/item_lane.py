@@ -183,7 +183,8 @@ class ItemLane:
 
     def _ask_chained(self, owed: Owed) -> None:
         stage = self._stages.get(owed.to)
-        if stage is None:  # the chain is no longer configured
+        if stage is None:
+            log("chain_gone", source=self.name, bundle=owed.to)
             left = self._progress.chained[1:]
             self._commit(msgspec.structs.replace(self._progress, chained=left), None)
         elif stage.desk.open:

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -71,7 +71,7 @@ class RowsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     folder: str
     name: str = "rows"
-    due_s: float = 0.0
+    due_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)

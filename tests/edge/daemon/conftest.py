@@ -26,7 +26,9 @@ CONFIG = """
 schema = 1
 bed = "rig"
 state_dir = "{state}"
-bundles = [{{ path = "ecg-beat" }}]
+
+[[bundles]]
+path = "ecg-beat"
 
 [[sources]]
 kind = "monitor"
