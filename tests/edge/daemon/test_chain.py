@@ -6,7 +6,9 @@ first; what follows is the tree's.
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -257,3 +259,39 @@ def test_what_does_not_fit_is_refused(
     done = check(bed.config)
     (line,) = done.stderr.strip().splitlines()
     assert (done.returncode, words in line) == (2, True), line
+
+
+README = Path(__file__).parents[3] / "README.md"
+
+
+def test_the_readmes_configuration_runs(
+    bedside: Any, ward: Callable[..., Any], advice: tuple[Path, Path]
+) -> None:
+    """As it stands there, with the emulated board for the port and this bundle of advice."""
+    section = README.read_text(encoding="utf-8").split("## Texts, images and rows beside it")[1]
+    text = re.findall(r"^```toml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[0]
+    folder, key = advice
+    for before, after in (
+        ("/dev/ttyUSB0", bedside.folder / "port"),
+        ("build/symptom-advice", folder),
+        ("site.pub", key),
+        ("diagnoses.jsonl", "out.jsonl"),
+    ):
+        assert str(before) in text
+        text = text.replace(before, str(after))
+    bed = ward(text)
+    bed.config.write_text(text)
+    levels = io.BytesIO()
+    np.save(levels, np.random.default_rng(1).integers(0, 256, (28, 28)).astype(np.uint8))
+    daemon = bed.start()
+    bed.put("complaints", "1.txt", COMPLAINTS["Psoriasis"])
+    bed.put("x-rays", "1.npy", levels.getvalue())
+    bed.put("bed-4", "1.csv", b"HR,Temp\n88,36.8\n")
+    told = {
+        source: bed.wait_for(source, 1)[0]
+        for source in ("complaints > advice", "x-rays", "hours of bed 4")
+    }
+    bed.wait_for("monitor", 5)
+    assert bed.stop(daemon) == 0
+    assert {result["kind"] for result in told.values()} == {"diagnosis"}
+    assert told["hours of bed 4"]["bed"] == "icu-4"
