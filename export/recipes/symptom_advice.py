@@ -42,7 +42,7 @@ FOLDS = 5
 TARGET = 0.95
 SYMPTOMS = 17
 MIXED = 100
-PLAN = Plan(tokens=960, steps=96)
+PLAN = Plan(tokens=960, steps=96, updates=500)
 PARTS = {"train": 0.6, "judged": 0.4}
 CALIBRATED_STEPS, JUDGED_STEPS = 24, 8
 """How far sequences are walked; the diseases' names, which are judged, are shorter."""

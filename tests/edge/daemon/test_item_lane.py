@@ -52,7 +52,7 @@ class Folder:
 class Desk:
     """Answers what it is asked, when told to."""
 
-    open = True
+    ready, failing = True, False
 
     def __init__(self, answer: Any) -> None:
         self.answer, self.waiting, self.asked = answer, deque[Any](), list[Ask]()
@@ -298,12 +298,20 @@ def test_rows_that_do_not_come_are_missed() -> None:
 
 
 def test_nothing_is_taken_before_the_engine_is_there() -> None:
+    """Where it does not come up, that is said once a minute, and all still waits."""
     bed = words()
-    bed.desks["words"].open = False
+    desk = bed.desks["words"]
+    desk.ready = False
     lane = bed.lane()
     bed.run(lane)
     assert not bed.disk.results and not bed.folder.moved
-    bed.desks["words"].open = True
+    desk.failing = True
+    for seconds in (0, 1, 59, 61, 62):
+        bed.clock.advance_to(seconds * NS_PER_S)
+        bed.run(lane, rounds=3)
+    assert [r.reason for r in bed.disk.results] == [Reason.BACKEND_LOST] * 2
+    assert not desk.asked and not bed.folder.moved
+    desk.ready, desk.failing = True, False
     bed.run(lane)
     assert len(bed.folder.moved) == 3
 

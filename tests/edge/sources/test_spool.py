@@ -156,7 +156,7 @@ def test_hostile_names_are_only_names(tmp_path: Path, opened: Opened, name: byte
 def test_rows_are_read_or_refused_whole(tmp_path: Path, opened: Opened) -> None:
     files = {
         "1": "HR,MAP\n88,\n90,70\n", "2": "HR,MAP\n88,70\n90\n", "3": "HR,HR\n1,2\n", "4": "HR\n",
-        "5": "", "6": "HR\nmany\n", "7": "\xff", "8.reset": "HR\n60\n",
+        "5": "", "6": "HR\nmany\n", "7": "\xff", "8": "HR\n" + "80\n" * 1025, "9.reset": "HR\n60\n",
     }  # fmt: skip
     for name, content in files.items():
         (tmp_path / name).write_bytes(content.encode("latin-1"))
@@ -166,10 +166,10 @@ def test_rows_are_read_or_refused_whole(tmp_path: Path, opened: Opened) -> None:
         source.settle("r", refused=bool(found[-1].refused))
     assert found[0].rows == ({"HR": 88.0, "MAP": None}, {"HR": 90.0, "MAP": 70.0})
     for given, why in zip(
-        found[1:7], ("as many fields", "one name", "no row", "no row", "many", "utf-8")
+        found[1:8], ("as many fields", "one name", "0 rows", "0 rows", "many", "utf-8", "1025 rows")
     ):
         assert why in given.refused and not given.rows and not given.begins
-    assert found[7].begins and not found[7].rows
+    assert found[8].begins and not found[8].rows
 
 
 def test_an_image_is_handed_on_as_it_is(tmp_path: Path, opened: Opened) -> None:
