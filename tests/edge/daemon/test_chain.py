@@ -230,6 +230,32 @@ def test_a_chain_goes_on_where_the_daemon_was_killed(
     assert len(bed.of("complaints > advice")) == 1
 
 
+def test_advice_may_be_asked_directly(ward: Callable[..., Any], advice: tuple[Path, Path]) -> None:
+    """By a name; longer than the model reads, enormous, foreign or broken it is withheld."""
+    folder, key = advice
+    bed = ward(
+        f'[[bundles]]\npath = "{folder}"\ntrusted_keys = ["{key}"]\n\n'
+        '[[sources]]\nkind = "texts"\nname = "lists"\nfolder = "lists"\n'
+    )
+    asked = {
+        b" MIGRAINE\n": "Migraine",
+        b"rash, headache, skin, dark, room": "out_of_distribution",
+        b"rash, " * 200_000: "out_of_distribution",
+        b"rash, purple ears": "out_of_distribution",
+        b"rash, \xff": "invalid_input",
+        b"": "out_of_distribution",
+        b"psoriasis": "Psoriasis",
+    }
+    for i, text in enumerate(asked):
+        bed.put("lists", f"{i}.txt", text)
+    daemon = bed.start()
+    found = bed.wait_for("lists", len(asked))
+    assert bed.stop(daemon) == 0
+    said = [x.get("reason") or x["findings"][0]["name"] for x in found]
+    assert said == list(asked.values())
+    assert "5 tokens, the model reads 4" in found[1]["detail"]
+
+
 def check(config: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge.cli", "check", str(config)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
