@@ -10,7 +10,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Optional, get_args
 
 import msgspec
 
@@ -28,6 +28,8 @@ ITEM = r"\[.*?\]"
 """In msgspec's paths: which entry of a list."""
 PLUGIN_TABLES = ("sources", "sinks", "preprocess", "engines", "devices")
 
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Unknown keys are refused."""
@@ -41,13 +43,13 @@ class BundleOptions(Strict, frozen=True, kw_only=True):
     path: str
     id: str = ""
     trusted_keys: tuple[str, ...] = ()
-    deadline_ms: float | None = None
+    deadline_ms: Optional[Positive] = None
 
 
 class EngineOptions(Strict, frozen=True, kw_only=True):
     """Each bundle's engine child. No reply within `deadline_ms`: it is killed, another started."""
 
-    deadline_ms: float = 500.0
+    deadline_ms: Positive = 500.0
     threads: int = 1
 
 

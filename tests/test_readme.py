@@ -47,6 +47,15 @@ def test_the_configuration_is_accepted(tmp_path: Path) -> None:
     assert settings.sources[0].options.device == "cyton"
 
 
+def test_the_configuration_of_every_family_is_accepted(tmp_path: Path) -> None:
+    """It is run in `tests/edge/daemon/test_chain.py`."""
+    text = README.split("## Texts, images and rows beside it")[1]
+    found = re.search(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    settings = configuration.parse(found[1], tmp_path / "bedside.toml")
+    assert {part.kind for part in settings.sources} == {"monitor", "texts", "images", "rows"}
+
+
 def test_control_a_typing_error_in_it_is_not(tmp_path: Path) -> None:
     with pytest.raises(StartError):
         configuration.parse(block("toml").replace("device =", "devise ="), tmp_path / "b.toml")

@@ -1,1 +1,2 @@
-"""The daemon: core (this process) and one killable engine child; the path itself is elsewhere."""
+"""The daemon: core (this process) and a killable engine child for each bundle; the path itself is
+elsewhere."""

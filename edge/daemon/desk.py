@@ -20,9 +20,14 @@ class Desk:
         self._keys = 0
 
     @property
-    def open(self) -> bool:
-        """Whether a request would be heard now; also where it is known that none will be."""
-        return self._link.ready or self._link.failing
+    def ready(self) -> bool:
+        """A request would be heard now."""
+        return self._link.ready
+
+    @property
+    def failing(self) -> bool:
+        """One engine after the other has failed: it is not just starting."""
+        return self._link.failing
 
     def fileno(self) -> int | None:
         return self._link.fileno()

@@ -84,7 +84,7 @@ class EngineLink:
     @property
     def failing(self) -> bool:
         """One child after the other has failed: it is not just starting."""
-        return self._failures >= len(RETRY_S)
+        return not self.ready and self._failures >= len(RETRY_S)
 
     @property
     def pid(self) -> int | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.clock import NS_PER_MS
+from edge.clock import NS_PER_MS, NS_PER_S
 from edge.daemon.messages import Answer, Ask
 from edge.daemon.progress import Owed, Progress, pack_progress
 from edge.log import log
@@ -37,6 +37,7 @@ MAX_OWED = 16
 """More rows in a row without an answer, and the course begins anew."""
 LATE = 1.5
 """Silence of so many times what is due is said."""
+LOST_AGAIN_NS = 60 * NS_PER_S
 ANEW = "the course begins anew"
 
 
@@ -91,6 +92,7 @@ class ItemLane:
         self._ticket: int | None = None
         self._heard_ns = clock.now_ns()
         self._said_ns: int | None = None
+        self._lost_again_ns = self._heard_ns
 
     @property
     def name(self) -> str:
@@ -151,8 +153,18 @@ class ItemLane:
             self._close_file()
             self._progress = msgspec.structs.replace(self._progress, whole=True, refused=True)
             self._refuse(refused)
-        elif self._first.desk.open:
+        elif self._has_engine(self._first):
             self._ask(given)
+
+    def _has_engine(self, stage: Stage) -> bool:
+        """Whether it may be asked; where its engine does not come up, that is said now and then,
+        and nothing is taken."""
+        now_ns = self._clock.now_ns()
+        if stage.desk.failing and now_ns >= self._lost_again_ns:
+            self._lost_again_ns = now_ns + LOST_AGAIN_NS
+            detail = "the engine does not come up; what was given waits"
+            self._withhold(now_ns, Reason.BACKEND_LOST, detail)
+        return stage.desk.ready
 
     def _begin(self, given: Given) -> None:
         """Another patient: nothing of the one before is known any more."""
@@ -183,10 +195,11 @@ class ItemLane:
 
     def _ask_chained(self, owed: Owed) -> None:
         stage = self._stages.get(owed.to)
-        if stage is None:  # the chain is no longer configured
+        if stage is None:
+            log("chain_gone", source=self.name, bundle=owed.to)
             left = self._progress.chained[1:]
             self._commit(msgspec.structs.replace(self._progress, chained=left), None)
-        elif stage.desk.open:
+        elif self._has_engine(stage):
             now_ns = self._clock.now_ns()
             t_ns = now_ns if self._given is None else self._given.t_ns
             self._send(Asked(stage, t_ns, now_ns, owed=owed), Ask(owed.text.encode()), None)

@@ -73,18 +73,23 @@ class Served:
 
 def prepare(settings: Config) -> dict[str, Prepared]:
     """Every bundle by its id. Raises `StartError` for what cannot run or does not fit."""
-    engines = configuration.table("engines", settings.plugins)
-    prepared = {}
-    for options in settings.bundles:
-        bundle = load(options.path, trusted_keys=options.trusted_keys, state_dir=settings.state_dir)
-        prepared[options.id] = Prepared(
-            options, bundle, admitted(bundle, settings.state_dir, engines)
+    bundles = {
+        options.id: load(
+            options.path, trusted_keys=options.trusted_keys, state_dir=settings.state_dir
         )
+        for options in settings.bundles
+    }
     for part in settings.sources:
-        _require_fit(part, prepared[part.bundle].bundle)
+        _require_fit(part, bundles[part.bundle])
     for link in settings.chain:
-        _require_chained(prepared[link.from_].bundle, prepared[link.to].bundle)
-    return prepared
+        _require_chained(bundles[link.from_], bundles[link.to])
+    engines = configuration.table("engines", settings.plugins)
+    return {
+        options.id: Prepared(
+            options, bundles[options.id], admitted(bundles[options.id], settings.state_dir, engines)
+        )
+        for options in settings.bundles
+    }
 
 
 def _require_chained(before: Bundle, after: Bundle) -> None:
@@ -148,7 +153,7 @@ def _terms(part: Part, manifest: Manifest) -> Terms | None:
     if features is None:
         return None
     step_ns = round(features.step_s * NS_PER_S)
-    due_ns = round(part.options.due_s * NS_PER_S) or step_ns
+    due_ns = round(getattr(part.options, "due_s", 0.0) * NS_PER_S) or step_ns
     return Terms(frozenset(column.name for column in features.columns), step_ns, due_ns)
 
 
@@ -171,7 +176,7 @@ class Wiring:
             return self._signal(part, source, served)
         if isinstance(source, Vitals) and served.bundle.manifest.features is not None:
             source.serve(served.bundle.manifest.features)
-        progress, begun_anew = self._left_behind(part, served)
+        progress, begun_anew = self._left_behind(part, source.name, served)
         first = {part.bundle: self._stage(part, part.bundle, source.name)}
         chained = {
             link.to: self._stage(part, link.to, f"{source.name} > {link.to}")
@@ -190,21 +195,21 @@ class Wiring:
         leads_to = tuple(link.to for link in self.settings.chain if link.from_ == name)
         return Stage(served.desk, envelope, leads_to)
 
-    def _left_behind(self, part: Part, served: Served) -> tuple[Progress, str]:
+    def _left_behind(self, part: Part, name: str, served: Served) -> tuple[Progress, str]:
         """How far the source came before, and why its course does not go on, if it does not."""
-        bodies = [k.body for k in self.kept if (k.bed, k.source) == (part.bed, part.name)]
+        bodies = [k.body for k in self.kept if (k.bed, k.source) == (part.bed, name)]
         if not bodies:
             return Progress(), ""
         try:
             progress = read_progress(bodies[0])
         except ValueError as error:
-            log("progress_refused", source=part.name, cause=str(error))
+            log("progress_refused", source=name, cause=str(error))
             return Progress(), f"what was kept cannot be read ({error})"
         try:
             if progress.course:
                 read_saved(progress.course, served.bundle.digest, served.chosen.precision)
         except StartError as error:
-            log("course_refused", source=part.name, cause=str(error))
+            log("course_refused", source=name, cause=str(error))
             return msgspec.structs.replace(progress, course=b"", rows=()), error.cause
         return progress, ""
 

@@ -117,7 +117,7 @@ class Course:
 
 
 def read_saved(data: bytes, digest: str, precision: str) -> Saved:
-    """What `Course.save` gave. Raises `StartError` unless it is of this very bundle and precision."""
+    """What `Course.save` gave. Raises `StartError` for another bundle's or precision's."""
     try:
         saved = msgspec.msgpack.decode(data, type=Saved)
     except msgspec.MsgspecError as error:

@@ -203,10 +203,14 @@ def wire_counts(link: Link) -> dict[str, int]:
 
 
 def channel_of(device: Device, options: MonitorOptions) -> tuple[Feed, int]:
-    """The feed and its column that hold the wanted channel. Raises `StartError`."""
-    for feed in device.feeds:
-        if options.mdc in feed.channels:
-            return feed, feed.channels.index(options.mdc)
+    """The feed and its column that hold the wanted channel. Raises `StartError`.
+
+    One that says less, an ECG without its lead, is what the configuration says that it is.
+    """
+    for wanted in (options.mdc, options.mdc.rpartition("_")[0]):
+        for feed in device.feeds:
+            if wanted in feed.channels:
+                return feed, feed.channels.index(wanted)
     wired = [f for f in device.feeds if "" in f.channels]
     if not wired:
         known = ", ".join(c for f in device.feeds for c in f.channels) or "values only, no waves"

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -43,6 +43,7 @@ BEGINS = b".reset"
 """A file of rows whose name ends so says that another patient comes; what is in it does not count.
 """
 MAX_ROWS_BYTES = 64 << 10
+MAX_ROWS = 1024
 MAX_NAMES = 1024
 """So many are sorted at a time."""
 MAX_NAME_BYTES = 180
@@ -71,7 +72,7 @@ class RowsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     folder: str
     name: str = "rows"
-    due_s: float = 0.0
+    due_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,9 @@ def rows(fd: int, name: bytes) -> dict[str, Any]:
         found = tuple(read_rows(data))
     except StartError as error:
         return {"refused": str(error)}
-    return {"rows": found} if found else {"refused": "there is no row in it"}
+    if not 0 < len(found) <= MAX_ROWS:
+        return {"refused": f"{len(found)} rows, there must be 1 to {MAX_ROWS}"}
+    return {"rows": found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,12 +86,12 @@ class Journal:
         return self._commit(statements)[: len(results)]
 
     def kept(self) -> list[Kept]:
-        """The newest of every source; those that are not what was committed are left out."""
+        """The newest of every source; nothing is left of one that is not what was committed."""
         try:
             rows = self._db.execute("SELECT bed, source, body, sha256 FROM kept").fetchall()
         except sqlite3.Error as error:
             raise _unreadable(error) from error
-        return [Kept(bed, source, body) for bed, source, body, sha in rows if _digest(body) == sha]
+        return [Kept(bed, source, _whole(body, sha256)) for bed, source, body, sha256 in rows]
 
     def after(self, rowid: int, limit: int = 1000) -> list[tuple[int, bytes]]:
         """(row id, JSON line, `session` first) of results committed after `rowid`, oldest first.
@@ -236,6 +236,10 @@ def _intact(row: Sequence[object]) -> bool:
         return same and tuple(row) == _row(decode_result(body), body, session)
     except StartError:
         return False
+
+
+def _whole(body: bytes, digest: bytes) -> bytes:
+    return body if _digest(body) == digest else b""
 
 
 def _verified(rowid: int, session: str, body: bytes, digest: bytes) -> tuple[int, bytes]:

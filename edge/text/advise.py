@@ -1,4 +1,4 @@
-"""From symptoms to approved advice, or why there is none.
+"""From symptoms, or the name of a disease, to approved advice, or why there is none.
 
 Advice is decision support: it is never more than the approved texts that it cites, and is withheld
 where the model is not sure of the disease. Nothing of it is told before that is known.
@@ -44,6 +44,11 @@ class Advisor:
         self._approved = read_approved(bundle.files[TEXTS])
         said = {word: n for word, n in self._numbers.items() if n < manifest.output.tokens}
         self._tree = tree_of(self._approved, said, capacity(manifest))
+        self._names = frozenset(name for a in self._approved.advice for name in a.names)
+        if unknown := sorted(self._names - self._numbers.keys()):
+            raise StartError(
+                f"the name '{unknown[0]}' is not in the vocabulary", "pack the bundle again"
+            )
         (self._prompt,) = (i for i in manifest.inputs if i.source == "text")
 
     def stream(self, raw: bytes) -> Iterator[Step]:
@@ -75,7 +80,7 @@ class Advisor:
 
     def _encoded(self, raw: bytes) -> Encoded:
         assert self._text is not None
-        return encode(raw, self._text, self._numbers, self._prompt.shape[0])
+        return encode(raw, self._text, self._numbers, self._prompt.shape[0], self._names)
 
     def _named(self, steps: Iterator[Step]) -> tuple[list[Step], Advice | None, float]:
         """The steps up to where the disease is said and no other advice can come, that advice, and

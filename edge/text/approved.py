@@ -23,11 +23,13 @@ MAX_CHARACTERS = 4096
 
 class Advice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is said of one `disease` (its name, and code if there is one): `texts` by their ids, in
-    the order in which they are said."""
+    the order in which they are said. Somebody who says one of `names`, terms of the vocabulary, and
+    nothing else, asks about this disease."""
 
     disease: str
     texts: tuple[str, ...]
     code: str = ""
+    names: tuple[str, ...] = ()
 
 
 class Approved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +58,9 @@ def read_approved(data: bytes) -> Approved:
         raise _wrong(f"it must hold 1 to {MAX_ADVICE} pieces of advice")
     if not all(0 < len(text) <= MAX_CHARACTERS and text.isprintable() for text in shown):
         raise _wrong(f"texts must be printable, of 1 to {MAX_CHARACTERS} characters")
+    names = [name for a in found.advice for name in a.names]
+    if len(set(names)) != len(names):
+        raise _wrong("a name stands for two diseases, or twice for one")
     if unknown := {i for a in found.advice for i in a.texts} - found.texts.keys():
         raise _wrong(f"there is no text '{sorted(unknown)[0]}'")
     return found

@@ -15,7 +15,7 @@ from edge.text.vocab import PADDING, UNKNOWN
 from edge.types import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from numpy.typing import NDArray
 
@@ -39,8 +39,11 @@ class Encoded:
     detail: str = ""
 
 
-def encode(raw: bytes, how: Text, numbers: Mapping[str, int], length: int) -> Encoded:
-    """The tokens of UTF-8 `raw` by the manifest's `how` and the vocabulary's `numbers`."""
+def encode(
+    raw: bytes, how: Text, numbers: Mapping[str, int], length: int, alone: Container[str] = ()
+) -> Encoded:
+    """The tokens of UTF-8 `raw` by the manifest's `how` and the vocabulary's `numbers`. A token of
+    `alone` says enough, and must be the only one."""
     if len(raw) > MAX_BYTES:
         return _withheld(length, f"{len(raw)} bytes, {MAX_BYTES} are read")
     try:
@@ -53,6 +56,10 @@ def encode(raw: bytes, how: Text, numbers: Mapping[str, int], length: int) -> En
     known = sum(i != UNKNOWN for i in ids)
     if len(ids) > length:
         return _withheld(length, f"{len(ids)} tokens, the model reads {length}")
+    if any(token in alone for token in found):
+        if len(found) > 1:
+            return _withheld(length, "a name does not stand alone")
+        return Encoded(_padded(ids, length))
     if known < how.least_known:
         return _withheld(length, f"{known} known tokens, {how.least_known} are needed")
     if len(ids) - known > how.max_unknown * len(ids):

@@ -1,4 +1,5 @@
-"""The recipe of `symptom-advice`: a set of symptoms to a disease and approved advice.
+"""The recipe of `symptom-advice`: a set of symptoms, or the name of a disease, to a disease and
+approved advice.
 
 Owns the splits, the texts and the training. `python -m export.recipes.symptom_advice [--out DIR]
 [--key FILE]` cross-validates over distinct symptom sets (see `symptom_advice_figures`), trains, and
@@ -41,7 +42,7 @@ FOLDS = 5
 TARGET = 0.95
 SYMPTOMS = 17
 MIXED = 100
-PLAN = Plan(tokens=960, steps=96)
+PLAN = Plan(tokens=960, steps=96, updates=500)
 PARTS = {"train": 0.6, "judged": 0.4}
 CALIBRATED_STEPS, JUDGED_STEPS = 24, 8
 """How far sequences are walked; the diseases' names, which are judged, are shorter."""
@@ -50,6 +51,18 @@ SPEC = HERE / "symptom_advice.toml"
 CITATION = "Disease symptom prediction (symptom_advice), licence unstated"
 SOURCE = "symptom_Description.csv and symptom_precaution.csv, taken as approved for this example"
 RENAMED = {"hemmorhoids": "hemorrhoids"}
+ALSO = {
+    "gerd": ("gastroesophageal reflux disease",),
+    "peptic ulcer diseae": ("peptic ulcer disease",),
+    "dimorphic hemmorhoids piles": ("dimorphic hemorrhoids",),
+    "osteoarthristis": ("osteoarthritis",),
+    "vertigo paroymsal positional vertigo": ("paroxysmal positional vertigo",),
+    "paralysis brain hemorrhage": ("paralysis",),
+}
+"""Other names of a disease besides its own, which the data set misspells or shortens: those of
+symptom-text among them. Nothing else is taken for a name."""
+NAMED = 4
+"""Times that training sees a name for each time that it sees a symptom set."""
 
 
 def network() -> Any:
@@ -60,37 +73,57 @@ def network() -> Any:
 def train(data: Path) -> Any:
     """The weights, or None where cross-validation misses the target, or asks for a higher least
     probability than the spec has."""
-    known, foreign, free = _cross_validated(data)
-    wrong = _judged(known, foreign, free)
+    wrong = _judged(*_cross_validated(data))
     for what in wrong:
         print(what, file=sys.stderr)
     if wrong:
         return None
     kept = _drawn(data, list(PARTS.values())) == 0
-    wanted, disease = _wanted(data), _read(data)[1]
-    return attention.train(_prompts(data)[kept], wanted[disease[kept]], PLAN, SEED).state_dict()
+    return trained(data, kept).state_dict()
 
 
-def _cross_validated(data: Path) -> tuple[list[tuple[bool, Answer]], list[Answer], list[bool]]:
-    """Whether each symptom set is told rightly by a network that never saw it, with the answer;
-    answers to symptoms drawn at random; and whether those are approved texts without the tree."""
-    prompts, wanted, (terms, disease, _) = _prompts(data), _wanted(data), _read(data)
+def trained(data: Path, kept: NDArray[np.bool_]) -> Any:
+    """The network of the symptom sets that are `kept`, and of every name."""
+    named, of = _names(data)
+    times = _alike(data)[of] * NAMED
+    prompts = np.concatenate((_prompts(data)[kept], np.repeat(_numbers(named, data), times, 0)))
+    disease = np.concatenate((_read(data)[1][kept], np.repeat(of, times)))
+    return attention.train(prompts, _wanted(data)[disease], PLAN, SEED)
+
+
+def _alike(data: Path) -> NDArray[np.int64]:
+    """Of each disease, how many begin with its first word: those are harder to tell apart."""
+    first = [words(advice.disease)[0] for advice in _approved(data).advice]
+    return np.array([first.count(word) for word in first])
+
+
+def _cross_validated(
+    data: Path,
+) -> tuple[list[tuple[bool, Answer]], list[tuple[bool, Answer]], list[Answer], list[bool]]:
+    """Whether each symptom set is told rightly by a network that never saw it, with the answer; the
+    same of the names, which all have seen; answers to symptoms drawn at random; and whether those
+    are approved texts without the tree."""
+    terms, disease, _ = _read(data)
     fold, advice = _drawn(data, [1 / FOLDS] * FOLDS), _approved(data).advice
-    known, foreign, free = [], [], []
+    known, named, foreign, free = [], [], [], []
     for k in range(FOLDS):
-        net = attention.train(prompts[fold != k], wanted[disease[fold != k]], PLAN, SEED)
+        net = trained(data, fold != k)
         with asked(net, read_spec(SPEC)[1], files(data)) as path:
             for i in np.flatnonzero(fold == k):
                 answer = path.answer(terms[i])
                 known.append((answer.disease == advice[disease[i]].disease, answer))
+            for name, of in zip(*_names(data)):
+                answer = path.answer(name)
+                named.append((answer.disease == advice[of].disease, answer))
             foreign += [path.answer(some) for some in _mixes(data)]
             free += [path.free_is_approved(prompt) for prompt in _mixed(data)]
-    return known, foreign, free
+    return known, named, foreign, free
 
 
 def _judged(
-    known: Sequence[tuple[bool, Answer]], foreign: Sequence[Answer], free: Sequence[bool]
-) -> list[str]:
+    known: Sequence[tuple[bool, Answer]], named: Sequence[tuple[bool, Answer]],
+    foreign: Sequence[Answer], free: Sequence[bool],
+) -> list[str]:  # fmt: skip
     """Print the figures; what is wrong with them."""
     least, fitted = read_spec(SPEC)[1].output.min_probability, least_probability(foreign)
     right = [hit for hit, _ in known]
@@ -98,14 +131,18 @@ def _judged(
     print(said("right disease, unseen symptom sets", right))
     print(said(f"told at {least}", [a.probability >= least for _, a in known]))
     print(said("right disease of those told", told))
-    print(said("approved texts with the tree", [a.approved for _, a in known] +
-               [a.approved for a in foreign]))  # fmt: skip
+    print(said("right disease of names, all told", [
+        hit and a.probability >= least for hit, a in named
+    ]))  # fmt: skip
+    answers = [*(a for _, a in known), *(a for _, a in named), *foreign]
+    print(said("approved texts with the tree", [a.approved for a in answers]))
     print(said("approved texts without it, random symptoms", free))
     print(said(f"told at {least}, random symptoms", [a.probability >= least for a in foreign]))
     print(f"least probability fitted: {fitted}")
     checks = [
         (f"target {TARGET} missed", sum(right) >= TARGET * len(right)),
-        ("unapproved text came", all(a.approved for a in (*(a for _, a in known), *foreign))),
+        ("a name is not told rightly", all(hit and a.probability >= least for hit, a in named)),
+        ("unapproved text came", all(a.approved for a in answers)),
         ("without the tree all is approved: it shows nothing", not all(free)),
         (f"min_probability must be {fitted} or more", least >= fitted),
     ]
@@ -138,23 +175,32 @@ def calibration(data: Path) -> Dataset:
 
 
 def gate(data: Path) -> Dataset:
-    """Symptom sets that training never saw; the words of the disease's name are judged."""
-    return _dataset(data, "judged", JUDGED_STEPS)
+    """Symptom sets that training never saw, and every name; the words of the disease's name are
+    judged."""
+    named, of = _names(data)
+    return _dataset(data, "judged", JUDGED_STEPS, _numbers(named, data), of)
 
 
-def _dataset(data: Path, name: str, steps: int) -> Dataset:
+def _dataset(
+    data: Path, name: str, steps: int, more: NDArray[np.float32] | None = None,
+    of: NDArray[np.int64] | None = None,
+) -> Dataset:  # fmt: skip
+    """One part of the sets, walked; with it `more` prompts, which are about the diseases `of`."""
     kept = np.flatnonzero(_drawn(data, list(PARTS.values())) == list(PARTS).index(name))
-    disease = _read(data)[1][kept]
+    prompts, disease = _prompts(data)[kept], _read(data)[1][kept]
+    group = [f"set {i}" for i in kept]
+    if more is not None and of is not None:
+        prompts, disease = np.concatenate((prompts, more)), np.concatenate((disease, of))
+        group += [f"name {i}" for i in range(len(of))]
     wanted = _wanted(data)[disease][:, :steps]
-    named = np.array([len(words(a.disease)) for a in _approved(data).advice])[disease]
-    target = np.where(np.arange(steps) < named[:, None], wanted, -1)
-    before = np.concatenate((np.zeros((len(kept), 1)), wanted[:, :-1]), 1).clip(min=0)
+    length = np.array([len(words(a.disease)) for a in _approved(data).advice])[disease]
+    target = np.where(np.arange(steps) < length[:, None], wanted, -1)
+    before = np.concatenate((np.zeros((len(wanted), 1)), wanted[:, :-1]), 1).clip(min=0)
     inputs = {
-        "symptoms": np.repeat(_prompts(data)[kept][:, None], steps, 1),
+        "symptoms": np.repeat(prompts[:, None], steps, 1),
         "token": before[..., None].astype(np.float32),
     }
-    group = np.array([f"set {i}" for i in kept])
-    return Dataset(inputs, disease, group, {}, f"{CITATION}, {name}", target)
+    return Dataset(inputs, disease, np.array(group), {}, f"{CITATION}, {name}", target)
 
 
 def _drawn(data: Path, shares: list[float]) -> NDArray[np.int64]:
@@ -169,6 +215,18 @@ def _prompts(data: Path) -> NDArray[np.float32]:
     return numbered(_read(data)[0], _vocabulary(data), SYMPTOMS)
 
 
+def _numbers(lists: Sequence[list[str]], data: Path) -> NDArray[np.float32]:
+    """`[n, SYMPTOMS]` token numbers of other lists of terms."""
+    return numbered(lists, _vocabulary(data), SYMPTOMS)
+
+
+def _names(data: Path) -> tuple[list[list[str]], NDArray[np.int64]]:
+    """Every name of every disease, as the list with that one term, and the disease of each."""
+    advice = _approved(data).advice
+    named = [([name], i) for i, a in enumerate(advice) for name in a.names]
+    return [terms for terms, _ in named], np.array([i for _, i in named])
+
+
 def _wanted(data: Path) -> NDArray[np.int64]:
     """`[diseases, steps]` token numbers of every advice, its end (0), then -1."""
     number = {token: FIRST + i for i, token in enumerate(_vocabulary(data))}
@@ -181,10 +239,12 @@ def _wanted(data: Path) -> NDArray[np.int64]:
 
 
 def _vocabulary(data: Path) -> tuple[str, ...]:
-    """Every symptom, and every word of the approved texts."""
+    """Every word of the approved texts, then every symptom and name that is none of them."""
     approved = _approved(data)
     said = {word for advice in approved.advice for word in approved.sequence(advice)}
-    return tuple(sorted(said | {term for terms in _read(data)[0] for term in terms}))
+    asked = {term for terms in _read(data)[0] for term in terms}
+    named = {name for advice in approved.advice for name in advice.names}
+    return tuple(sorted(said) + sorted((asked | named) - said))
 
 
 @lru_cache(1)
@@ -216,7 +276,9 @@ def _approved(data: Path) -> Approved:
             f"{i:02d}-{j}": " ".join(text.split()) for j, text in enumerate(said) if text.strip()
         }
         texts |= ids
-        advice.append(Advice(" ".join(words(name)).capitalize(), tuple(ids)))
+        own = _term(name)
+        names = (own, *ALSO.get(own, ()))
+        advice.append(Advice(own.capitalize(), tuple(ids), names=names))
     return Approved(SCHEMA, SOURCE, texts, tuple(advice))
 
 

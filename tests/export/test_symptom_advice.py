@@ -174,6 +174,32 @@ def test_the_disease_is_right_and_the_advice_approved(
     assert withheld <= 0.15 * len(unseen)
 
 
+OTHERWISE = {
+    "Dimorphic Hemorrhoids": "Dimorphic hemmorhoids piles",
+    "gastroesophageal reflux disease": "Gerd",
+    "peptic ulcer disease": "Peptic ulcer diseae",
+}
+"""Diseases of symptom-text that the advice calls otherwise."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8u"])
+def test_what_symptom_text_finds_is_advised_on(
+    built: Bundle, medge_data: Path, precision: str
+) -> None:
+    """By its name alone, and so is every other disease; what is no name (control) is not."""
+    found = [label.name for label in load("symptom-text").manifest.output.labels]
+    own = {a.disease: a.disease for a in symptom_advice._approved(medge_data).advice}
+    asked = {name: OTHERWISE.get(name, name.capitalize()) for name in found} | own
+    assert set(asked.values()) == set(own)
+    with engine_of(built, precision) as engine:
+        advisor = Advisor(built, engine)
+        told = {name: advisor.advise(name.encode()) for name in asked}
+        for foreign in ("Scabies", "Psoriasi", "itching", "Acne, itching", "Acne, Malaria"):
+            assert advisor.advise(foreign.encode()).reason is Reason.OUT_OF_DISTRIBUTION
+    assert {name: t.findings[0].name for name, t in told.items() if t.findings} == asked
+
+
 @pytest.mark.slow
 def test_control_without_the_tree_unapproved_text_appears(built: Bundle, medge_data: Path) -> None:
     approved = read_approved(built.files["texts.json"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ CONFIG = """
 schema = 1
 bed = "rig"
 state_dir = "{state}"
-bundles = [{{ path = "ecg-beat" }}]
+
+[[bundles]]
+path = "ecg-beat"
 
 [[sources]]
 kind = "monitor"
@@ -39,6 +43,19 @@ unit = "mV"
 [[sinks]]
 kind = "jsonl"
 path = "out.jsonl"
+"""
+
+HEAD = """
+schema = 1
+bed = "icu-3"
+state_dir = "state"
+
+[[sinks]]
+kind = "jsonl"
+path = "out.jsonl"
+
+[engine]
+deadline_ms = 5000.0
 """
 
 
@@ -120,6 +137,65 @@ def bedside(request: pytest.FixtureRequest, tmp_path: Path, state_dir: Path) -> 
             daemon.wait()
     stop.set()
     player.join()
+
+
+FAMILIES = ("ecg-beat", "symptom-text", "icu-vitals", "icu-mortality", "pneumonia")
+
+
+@dataclass
+class Ward(Bedside):
+    """Sources of any kind beside each other, each in a folder of its own; no board."""
+
+    def of(self, source: str) -> list[dict[str, Any]]:
+        """Results of one source, in order."""
+        return [line for line in self.lines() if line["source"] == source]
+
+    def put(self, folder: str, name: str, data: bytes) -> None:
+        """Move a whole file in, as a user is told to."""
+        half = self.folder / folder / f".{name}"
+        half.write_bytes(data)
+        half.rename(half.with_name(name))
+
+    def wait_for(self, source: str, count: int, seconds: float = 30.0) -> list[dict[str, Any]]:
+        """So many results of it."""
+        self.until(lambda: len(self.of(source)) >= count, seconds, f"{count} of {source}")
+        return self.of(source)
+
+
+@pytest.fixture
+def ward(tmp_path: Path, families_dir: Path) -> Iterator[Callable[[str], Ward]]:
+    """Call it with the tables of sources and bundles; every `folder` they name is made."""
+    made: list[Ward] = []
+
+    def make(tables: str, name: str = "ward") -> Ward:
+        folder = tmp_path / name
+        for spool in re.findall(r'folder = "(.*?)"', tables):
+            (folder / spool).mkdir(parents=True, exist_ok=True)
+        (folder / "state").mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            os.symlink(families_dir / "admission", folder / "state" / "admission")
+        config = folder / "ward.toml"
+        config.write_text(HEAD + tables)
+        made.append(Ward(folder, config))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for daemon in one.daemons:
+            if daemon.poll() is None:
+                daemon.kill()
+                daemon.wait()
+
+
+@pytest.fixture(scope="session")
+def families_dir(state_dir: Path) -> Path:
+    """Where a bundle of each family has been admitted once for the whole session."""
+    from edge.bundle.admission import admitted
+    from edge.bundle.load import load
+
+    for name in FAMILIES:
+        admitted(load(name), state_dir)
+    return state_dir
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ import pytest
 
 from edge.clock import MonotonicClock
 from edge.daemon.engine_link import EngineLink, Reply
-from edge.daemon.messages import Load
+from edge.daemon.messages import Answer, Ask, Load, pack_message, unpack_answer
 from edge.errors import StartError
+from edge.types import Reason
 
 # Each engine adds 1 to x, except when x is 13: then it shows its fault.
 ENGINES = """
@@ -38,6 +39,13 @@ def dies(*_): return Engine(lambda e: os._exit(7))
 def hangs(*_): return Engine(lambda e: time.sleep(60))
 def lies(*_): return Engine(resize)
 def good(*_): return Engine(lambda e: None)
+
+class Slow(Engine):
+    def run(self):
+        time.sleep(0.2)
+        super().run()
+
+def slow(*_): return Slow(lambda e: None)
 """
 
 
@@ -119,6 +127,30 @@ def test_control_a_good_engine_is_not_replaced(link_to) -> None:
         assert reply.key == key
         assert reply.outputs is not None
     assert link.starts == 1
+
+
+def test_waiting_for_others_is_not_being_late(link_to) -> None:
+    """Each answer takes 0.2 s of the 0.3 s that it may; the third one is there after 0.6 s."""
+    link = link_to("slow")
+    wait_ready(link)
+    for key in range(3):
+        ask(link, key, 1.0)
+    replies: list[Reply] = []
+    while len(replies) < 3:
+        replies += polled(link)
+    assert [r.outputs is not None for r in replies] == [True] * 3
+    assert link.starts == 1
+    assert replies[2].replied_ns - replies[2].submitted_ns > 0.5e9
+
+
+def test_an_answer_that_is_none_is_nonsense() -> None:
+    good = pack_message(7, 9, Answer(reason=Reason.STALE, steps=3, course=b"x"))
+    assert unpack_answer(memoryview(good)) == (
+        7, 9, Answer(reason=Reason.STALE, steps=3, course=b"x"),
+    )  # fmt: skip
+    for wrong in (b"", good[:10], good[:-1], good + b"x", pack_message(7, 9, Ask(b"x"))[:-1]):
+        with pytest.raises(ValueError, match=r"\w"):
+            unpack_answer(memoryview(wrong))
 
 
 def test_before_it_is_ready_there_is_no_answer(link_to) -> None:

@@ -43,6 +43,47 @@ def test_a_recording_replays_to_what_the_daemon_decided(bedside: Any, tmp_path: 
     assert decisions(again)[: len(live)] == decisions(live)
 
 
+MORE = """
+[[bundles]]
+path = "symptom-text"
+
+[[sources]]
+kind = "texts"
+bundle = "symptom-text"
+folder = "complaints"
+"""
+RASH = "I have a red itchy rash on my arms and my skin is dry and covered in scaly patches"
+
+
+def test_what_has_no_port_runs_beside_a_recording(
+    bedside: Any, families_dir: Path, tmp_path: Path
+) -> None:
+    """The daemon says so; the replay is of the port alone."""
+    text = bedside.config.read_text().replace(
+        'kind = "monitor"', 'kind = "monitor"\nbundle = "ecg-beat"'
+    )
+    bedside.config.write_text(text + MORE)
+    (tmp_path / "complaints").mkdir()
+    (tmp_path / "complaints" / "1.txt").write_text(RASH)
+    recording, out = tmp_path / "ward.rec", tmp_path / "again.jsonl"
+    done = medge("record", str(bedside.config), str(recording), "--seconds", "8")
+    assert done.returncode == 0, done.stderr
+    assert '"source": "texts"' in next(x for x in done.stderr.splitlines() if "not_recorded" in x)
+    live = [line for line in bedside.lines() if line["source"] == "monitor"]
+    assert [x["kind"] for x in bedside.lines() if x["source"] == "texts"] == ["diagnosis"]
+    assert medge("replay", str(recording), str(bedside.config), "--out", str(out)).returncode == 0
+    again = [json.loads(line) for line in out.read_text().splitlines()]
+    assert decisions(again)[: len(live)] == decisions(live)
+    only = f'schema = 1\nbed = "rig"\nstate_dir = "state"\n{MORE}'
+    bedside.config.write_text(only)
+    for command in (
+        ("record", str(bedside.config), str(tmp_path / "other.rec")),
+        ("replay", str(recording), str(bedside.config)),
+    ):
+        refused = medge(*command)
+        assert refused.returncode == 2 and "port" in refused.stderr
+
+
 def test_replay_against_a_golden(bedside: Any, tmp_path: Path) -> None:
     recording, golden = tmp_path / "ward.rec", tmp_path / "golden.jsonl"
     assert medge("record", str(bedside.config), str(recording), "--seconds", "8").returncode == 0

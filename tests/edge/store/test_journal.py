@@ -228,7 +228,7 @@ def test_a_journal_of_schema_1_keeps_from_now_on(tmp_path: Path, diagnosis: Any)
 
 
 def test_what_is_kept_comes_with_its_result_or_not_at_all(tmp_path: Path, diagnosis: Any) -> None:
-    """The newest of each source and bed; a damaged one is none."""
+    """The newest of each source and bed; of a damaged one nothing is left."""
     path = tmp_path / "j.db"
     with open_journal(path) as journal:
         journal.append([diagnosis(0)], Kept("bed", "rows", b"first"))
@@ -239,7 +239,7 @@ def test_what_is_kept_comes_with_its_result_or_not_at_all(tmp_path: Path, diagno
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE kept SET body = x'00' WHERE bed = 'bed 2'")
     with open_journal(path) as journal:
-        assert journal.kept() == [Kept("bed", "rows", b"second")]
+        assert journal.kept() == [Kept("bed 2", "rows", b""), Kept("bed", "rows", b"second")]
         assert journal.last_rowid() == 2
 
 

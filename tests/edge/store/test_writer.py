@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import pytest
 
 import edge.store.writer
 from edge.errors import BugError, StartError
-from edge.store.journal import open_journal
+from edge.store.journal import Kept, open_journal
 from edge.store.writer import KEPT, JournalWriter
 
 SESSION = ("s", "2026-01-01T00:00:00.000+00:00", "digest")
@@ -186,3 +187,26 @@ def test_a_journal_that_cannot_be_opened_is_said_at_start(tmp_path: Path) -> Non
     writer = JournalWriter(tmp_path / "j.db", [], SESSION)
     with pytest.raises(StartError, match="cannot be opened"):
         writer.start()
+
+
+def test_what_is_kept_is_told_when_it_is_committed_and_at_the_next_start(
+    tmp_path: Path, diagnosis: Any
+) -> None:
+    writer = started(tmp_path / "j.db")
+    assert writer.kept == ()
+    ready = select.select([writer.fileno()], [], [], 0)[0]
+    assert not ready, "nothing of it yet"
+    writer.submit(diagnosis(0))
+    first = writer.keep(Kept("bed", "rows", b"1"), diagnosis(1))
+    second = writer.keep(Kept("bed", "rows", b"2"))
+    until(lambda: writer.kept_commits >= second)
+    assert (first, second) == (1, 2)
+    assert select.select([writer.fileno()], [], [], 5)[0]
+    writer.acknowledge()
+    assert not select.select([writer.fileno()], [], [], 0)[0]
+    assert writer.counts["submitted"] == writer.counts["committed"] == 2
+    writer.close()
+    again = JournalWriter(tmp_path / "j.db", [], ("next", "utc", "d"))
+    again.start()
+    assert again.kept == (Kept("bed", "rows", b"2"),)
+    again.close()

@@ -104,6 +104,45 @@ def test_what_is_withheld_is_not_streamed(
     assert list(advisor.stream(raw)) == []
 
 
+NAMED = {
+    **TEXTS,
+    "advice": [
+        {"disease": "Common cold", "texts": ["a"], "names": ["cold"]},
+        {"disease": "Common flu", "texts": ["a", "b"], "names": ["flu", "grippe"]},
+    ],
+}
+
+
+def named() -> Bundle:
+    words = ("fever", "chills", "cough", "grippe")
+    return bundle(**{
+        "texts.json": msgspec.json.encode(NAMED), "vocab.json": write_vocabulary((*SAID, *words)),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", [b"flu", b"Grippe", b" FLU, flu"])
+def test_a_listed_name_alone_says_enough(raw: bytes) -> None:
+    engine = Sure("common", "flu")
+    told = Advisor(named(), engine).advise(raw)
+    assert told.findings[0].name == "Common flu"
+    assert Advisor(bundle(), engine).advise(raw).reason is Reason.OUT_OF_DISTRIBUTION  # control
+
+
+@pytest.mark.parametrize("raw", [b"flu, fever", b"cold, flu", b"flux", b"fever"])
+def test_what_is_no_name_or_not_alone_is_withheld(raw: bytes) -> None:
+    told = Advisor(named(), Sure("common", "flu")).advise(raw)
+    assert told.reason is Reason.OUT_OF_DISTRIBUTION
+
+
+def test_names_that_are_unknown_or_stand_for_two_are_refused() -> None:
+    with pytest.raises(StartError, match="'grippe' is not in the vocabulary"):
+        Advisor(bundle(**{"texts.json": msgspec.json.encode(NAMED)}), Sure())
+    advice = [{**each, "names": ["cold"]} for each in NAMED["advice"]]  # type: ignore[dict-item]
+    twice = msgspec.json.encode({**NAMED, "advice": advice})
+    with pytest.raises(StartError, match="stands for two"):
+        Advisor(bundle(**{"texts.json": twice}), Sure())
+
+
 def test_control_what_is_sure_is_streamed_to_its_end() -> None:
     steps = list(Advisor(bundle(), Sure("common", "flu")).stream(FLU))
     assert [SAID[s.token - FIRST] for s in steps] == [
