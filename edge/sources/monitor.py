@@ -36,7 +36,9 @@ class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """`port` is a path or an address as `tcp://host:port`, which may name the device too; `map` a
     file of registers, for the devices that need one. `mdc` is the channel; where the device does
     not know what is wired to it, `channel` says which of its inputs that is, from 1. `unit` is what
-    to deliver, and `rate_hz` at which rate (0: the device's own)."""
+    to deliver, and `rate_hz` at which rate (0: the device's own). `offset` and `gain` state what a
+    sensor in front of an analogue input does: the value is (reading - offset) / gain, in the
+    device's unit."""
 
     device: str = ""
     port: str
@@ -45,6 +47,8 @@ class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     mdc: str
     unit: str
     rate_hz: float = 0.0
+    offset: float = 0.0
+    gain: float = 1.0
     name: str = "monitor"
 
 
@@ -77,9 +81,11 @@ class Monitor:
         self._ports = ports or RealPorts()
         device = find_device(options.device, options.port, options.map)
         self._feed, self._column = channel_of(device, options)
-        self._scale = _scale(self._feed.unit, options.unit)
-        rail = min(abs(self._feed.rail_low), abs(self._feed.rail_high)) * self._scale
-        self._rail = rail or None
+        if options.gain == 0.0:
+            raise StartError(f"source '{options.name}' has gain 0", "state the sensor's gain")
+        self._scale = _scale(self._feed.unit, options.unit) / options.gain
+        rails = (self._feed.rail_low, self._feed.rail_high)
+        self._rail = min(abs((r - options.offset) * self._scale) for r in rails) or None
         self._link = Link(device, options.port, open_port=self._ports.open)
         self._clock: SampleClock | None = None
         self._resampler: LiveResampler | None = None
@@ -143,7 +149,8 @@ class Monitor:
     def _waveforms(self, block: SampleBlock, now_ns: int) -> list[Waveform]:
         if block.feed != self._feed.name:
             return []
-        samples = block.samples[:, self._column] * np.float32(self._scale)
+        reading = block.samples[:, self._column] - np.float32(self._options.offset)
+        samples = reading * np.float32(self._scale)
         self._received += len(samples)
         self._gaps += block.lost > 0
         if self._clock is None:

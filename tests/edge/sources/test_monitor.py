@@ -62,6 +62,7 @@ def made(**changes: Any) -> Device:
 
 
 DEVICE = made()
+ANALOGUE = made(feeds=(Feed("ecg", ("", ""), RATE_HZ, "mV", 3.2, 0.0, 3300.0),))
 UNWIRED = made(feeds=(Feed("ecg", ("", ""), RATE_HZ, "mV", 0.001, -5.0, 5.0),))
 
 
@@ -102,7 +103,7 @@ def monitor(port: Port, device: str = "DEVICE", **options: Any) -> Monitor:
 def _own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """The devices here are an operator's own, found by a module's name."""
     module = types.ModuleType("two_leads")
-    module.__dict__.update(DEVICE=DEVICE, UNWIRED=UNWIRED)
+    module.__dict__.update(DEVICE=DEVICE, UNWIRED=UNWIRED, ANALOGUE=ANALOGUE)
     monkeypatch.setitem(sys.modules, "two_leads", module)
 
 
@@ -174,3 +175,17 @@ def test_after_a_loss_nothing_is_remembered() -> None:
     after = [w for w in found[lost[0] :] if isinstance(w, Waveform)]
     assert after and not after[0].leads_off
     assert source.counters()["losses"] == 1
+
+
+def test_what_a_sensor_does_is_undone() -> None:
+    """An amplifier of 1100 around half the supply, as a BITalino's; the rail moves along."""
+    port = Port()
+    source = monitor(port, "ANALOGUE", mdc=ECG, offset=1650.0, gain=1100.0)
+    (found,) = hear(source, port, b"s")
+    at = np.arange(50)
+    expected = (np.sin(2 * np.pi * 5 * at / 500) - 1650.0) / 1100.0
+    assert isinstance(found, Waveform)
+    np.testing.assert_allclose(found.samples, expected, atol=1e-6)
+    assert found.rail == pytest.approx(1.5)
+    with pytest.raises(StartError, match="gain 0"):
+        monitor(Port(), "ANALOGUE", gain=0.0)
