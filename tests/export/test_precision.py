@@ -199,6 +199,22 @@ def test_the_search_ends_in_a_mix_that_is_proved(fp32: bytes, data: Dataset) -> 
     assert sqnr(fp32, found.int8, data) > 25
 
 
+@pytest.mark.parametrize("fast", [0, 1])
+def test_the_mix_is_chosen_by_what_was_measured(
+    fp32: bytes, data: Dataset, monkeypatch: pytest.MonkeyPatch, fast: int
+) -> None:
+    """The same search, once with the first mix the fastest and once with the second."""
+
+    def measured(models: dict[str, bytes], _: Any) -> dict[str, dict[str, float]]:
+        near = {name: 2.0 if name.startswith(str(fast)) else 3.0 for name in models}
+        return {"near": near | {"fp32": 9.0}, "far": dict.fromkeys(models, 10.0)}
+
+    monkeypatch.setattr("export.int8.latencies_ms", measured)
+    found = make_int8(fp32, "logits", data, 120, 0, "auroc", None, 0.005)
+    assert [m.latency_ms for m in found.mixes] == [2.0, 3.0] if fast == 0 else [3.0, 2.0]
+    assert found.record.high == found.mixes[fast].high
+
+
 def test_fp16_is_near_and_keeps_its_inputs(fp32: bytes, data: Dataset) -> None:
     half = to_fp16(fp32)
     model = read(half)
