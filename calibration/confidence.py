@@ -64,13 +64,18 @@ def energy(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(-(top + np.log(np.exp(x - top[:, None]).sum(1))))
 
 
+def sets(logits: NDArray[np.float32], fitted: Confidence) -> NDArray[np.bool_]:
+    """Which classes are in the prediction set of each of `logits`, `[n, k]`."""
+    p = probabilities(logits, fitted.temperature)
+    return np.asarray(p >= 1 - fitted.conformal_quantile)
+
+
 def coverage_of(
     logits: NDArray[np.float32], label: NDArray[np.int64], fitted: Confidence
 ) -> dict[str, Any]:
     """On other data: the share of true classes inside the prediction set, overall and by class
     index, its mean size, and the share that is taken for foreign."""
-    p = probabilities(logits, fitted.temperature)
-    inside = p >= 1 - fitted.conformal_quantile
+    inside = sets(logits, fitted)
     covered = inside[np.arange(len(label)), label]
     return {
         "overall": round(float(covered.mean()), 4),

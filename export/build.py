@@ -19,7 +19,7 @@ from calibration.record import encode
 from calibration.sets import Dataset, read_dataset, require_disjoint, stratified
 from edge.bundle.manifest import Manifest, Precision
 from edge.errors import StartError
-from export.gate import Verdict, judge, proof
+from export.gate import Verdict, judge_all, proof
 from export.graph import read
 from export.int8 import Int8, make_int8
 from export.latency import latencies_ms
@@ -132,10 +132,8 @@ def build(
         require_clean(content, name)
     step("judging")
     reference = answers(models["fp32"], manifest.output.name, sets.gate)
-    verdicts = tuple(
-        judge(name, model, reference, sets.gate, manifest, spec.gate)
-        for name, model in models.items() if name != "fp32"
-    )  # fmt: skip
+    made = {name: model for name, model in models.items() if name != "fp32"}
+    verdicts = judge_all(made, reference, sets.gate, manifest, spec.gate)
     step("fitting confidence")
     manifest, coverage = _with_confidence(spec, manifest, models["fp32"], sets, reference)
     step("measuring latency")

@@ -11,8 +11,10 @@ import msgspec
 
 from calibration.sets import data_folder
 from edge.bundle.durable import write_whole
+from edge.bundle.integrity import MANIFEST
 from edge.bundle.load import KEYS, REFERENCE, load
 from edge.bundle.plans import Order, build_plans
+from edge.bundle.signature import read_private_key
 from edge.errors import StartError
 from export import report
 from export.build import build, ship
@@ -32,11 +34,13 @@ def build_bundle(
     The report is written beside `out` as `.report.json`, `.report.txt` and `.report.html`. With
     `engine` (a TensorRT package) its plans are built too and kept in `state_dir`, never in `out`.
     """
-    folder = Path(out)
+    folder, signer = Path(out), Path(key) if key else None
+    _require_place(folder)
+    if signer:
+        read_private_key(signer)  # before the work, not after
     sys.path.insert(0, str(Path(spec).resolve().parent))  # a user's modules lie beside the spec
     say = partial(print, file=sys.stderr)
     built = build(Path(spec), data_folder(data), say, trained)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     document, said = msgspec.json.encode(report.document(built)), report.text(built)
     for suffix, content in (("json", msgspec.json.format(document)), ("txt", said.encode()),
                             ("html", report.html(built).encode())):  # fmt: skip
@@ -49,9 +53,25 @@ def build_bundle(
     if engine:
         order = Order(engine, Path(state_dir))
         build_plans(built.manifest, built.models, built.files, order, say)
-    key_id = ship(built, folder, keys, Path(key) if key else None)
+    key_id = ship(built, folder, keys, signer)
     say(f"{folder}: signed by {key_id}, public key in {keys}")
     return DONE
+
+
+def _require_place(folder: Path) -> None:
+    """Where the bundle will lie there is nothing yet, or a bundle that it takes the place of."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        there = folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise StartError(
+            f"'{folder}' cannot be written ({error.strerror})", "name another folder with --out"
+        ) from None
+    if there and not (folder / MANIFEST).is_file():
+        raise StartError(
+            f"'{folder}' is there and holds no bundle; the build would take its place",
+            "name a new folder with --out",
+        )
 
 
 def _refusal(built: Built) -> StartError:

@@ -1,12 +1,12 @@
 """The gate: a precision is shipped only when it has proved to diagnose as well as FP32.
 
-Owns the verdict. Answers come from ONNX Runtime, which runs Q/DQ and FP16 files as they are
-written; that another backend computes the same is for admission, on the device.
+Owns the verdict. FP32 in ONNX Runtime is the reference; each precision is judged on every CPU
+backend that is here and takes it, as admission may choose any, and the worst one decides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +15,11 @@ from calibration.collect import answers
 from edge.bundle.manifest import Gate as Proof
 from edge.errors import StartError
 from edge.validation.comparison import Agreement, Comparison, agreement, compare
+from export.backends import present, taken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from calibration.sets import Dataset
@@ -26,11 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one precision showed. `comparisons[0]` is the primary metric over everybody."""
+    """What one precision showed on its worst backend. `comparisons[0]` is the primary metric over
+    everybody; `lower_bounds` are its bounds on every backend that was judged."""
 
     precision: str
+    backend: str
     comparisons: tuple[Comparison, ...]
     agreement: Agreement
+    lower_bounds: dict[str, float]
 
     @property
     def passes(self) -> bool:
@@ -46,15 +52,38 @@ class Verdict:
         return (*failed, *unjudged)
 
 
+def judge_all(
+    models: Mapping[str, bytes], reference: NDArray[np.float32], data: Dataset, manifest: Manifest,
+    gate: Gate,
+) -> tuple[Verdict, ...]:  # fmt: skip
+    """The worst verdict on each of `models`, by precision, against the FP32 answers `reference`
+    `[n, k]` on the gate's data."""
+    takes = {backend: taken(backend, models) for backend in present()}
+    return tuple(
+        worst([
+            judge(precision, backend, model, reference, data, manifest, gate)
+            for backend, names in takes.items() if precision in names
+        ])
+        for precision, model in models.items()
+    )  # fmt: skip
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict of one precision that decides: a failed one, then the least lower bound."""
+    first = min(verdicts, key=lambda v: (v.passes, v.comparisons[0].low))
+    return replace(first, lower_bounds={v.backend: v.comparisons[0].low for v in verdicts})
+
+
 def judge(
-    precision: str, model: bytes, reference: NDArray[np.float32], data: Dataset,
+    precision: str, backend: str, model: bytes, reference: NDArray[np.float32], data: Dataset,
     manifest: Manifest, gate: Gate,
 ) -> Verdict:  # fmt: skip
-    """`model` against the FP32 answers `reference` `[n, k]` on the gate's data."""
-    found = answers(model, manifest.output.name, data)
+    """`model` on one backend against the FP32 answers `reference` `[n, k]` on the gate's data."""
+    found = answers(model, manifest.output.name, data, backend)
     if not np.isfinite(found).all():
         raise StartError(
-            f"{precision} gives answers that are not finite", f"leave {precision} out of precisions"
+            f"{precision} gives answers that are not finite ({backend})",
+            f"leave {precision} out of precisions",
         )
     names = manifest.output.names
     positive = names.index(gate.positive) if gate.positive else None
@@ -64,7 +93,8 @@ def judge(
         expected.subgroups, positive, expected.target,
     )  # fmt: skip
     label = expected.label if expected.target is None else None
-    return Verdict(precision, rows, agreement(reference, found, label))
+    agrees = agreement(reference, found, label)
+    return Verdict(precision, backend, rows, agrees, {backend: rows[0].low})
 
 
 def proof(verdict: Verdict, gate: Gate) -> Proof:

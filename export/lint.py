@@ -15,7 +15,7 @@ import numpy as np
 from edge.errors import StartError
 from edge.registry import nearest_first, resolve
 from export.graph import Graph, attribute
-from export.precision.qdq import channel_axis
+from export.precision.qdq import channel_axis, dequantize_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -227,16 +227,20 @@ def biases(graph: Graph, target: Target) -> Found:
 
 
 def pairs(graph: Graph, target: Target) -> Found:
-    """Q feeds DQ only, DQ takes Q or a constant; a quantised constant is a weight, no scalar."""
+    """Q feeds DQ only, DQ takes Q or a constant; a quantised constant is a weight, no scalar. Where
+    activations may be uint8 a Clip may stand between the two."""
+    between = ("Clip",) if target.uint8 else ()
     for node in graph.nodes:
         if node.op_type == Q:
             takers = graph.consumers.get(node.output[0], [])
-            if any(t.op_type != DQ for t in takers) or not (
+            if any(t.op_type not in (DQ, *between) for t in takers) or not (
                 takers or node.output[0] in graph.outputs
             ):
                 yield node, "no DequantizeLinear follows it", "use Q/DQ in pairs"
         if node.op_type == DQ:
             made_by = graph.producer.get(node.input[0])
+            if made_by is not None and made_by.op_type in between:
+                made_by = graph.producer.get(made_by.input[0])
             constant = graph.is_constant(node.input[0])
             if constant and graph.constant(node.input[0]).ndim == 0:
                 yield node, "it dequantises a scalar constant", "leave the constant in float"
@@ -259,7 +263,7 @@ def one_sided(graph: Graph, target: Target) -> Found:
     for node in graph.nodes:
         if node.op_type not in QUANTISED:
             continue
-        sides = [_dequantised(graph, name) for name in node.input[:2]]
+        sides = [dequantize_of(graph, name) is not None for name in node.input[:2]]
         if sum(sides) == 1:
             which = "activation" if sides[0] else "weight"
             yield node, f"only its {which} is quantised", "quantise both, or neither"
@@ -271,10 +275,8 @@ def axes(graph: Graph, target: Target) -> Found:
         if node.op_type not in QUANTISED:
             continue
         for name in node.input[:2]:
-            dequantize = graph.producer.get(name)
-            if dequantize is None or dequantize.op_type != DQ:
-                continue
-            if not graph.is_constant(dequantize.input[1]):
+            dequantize = dequantize_of(graph, name)
+            if dequantize is None or not graph.is_constant(dequantize.input[1]):
                 continue
             count = graph.constant(dequantize.input[1]).size
             weight = _weight_of(graph, dequantize)
@@ -287,11 +289,6 @@ def axes(graph: Graph, target: Target) -> Found:
             if count > 1 and (given != axis or count != weight.shape[axis]):
                 yield (node, f"its weight has {count} scales on axis {given}, not on {axis}",
                        f"quantise the weight along axis {axis}")  # fmt: skip
-
-
-def _dequantised(graph: Graph, name: str) -> bool:
-    node = graph.producer.get(name)
-    return node is not None and node.op_type == DQ
 
 
 def _weight_of(graph: Graph, dequantize: Node) -> NDArray[Any] | None:

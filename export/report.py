@@ -36,6 +36,8 @@ def document(built: Built) -> dict[str, Any]:
         "precisions": {
             v.precision: {
                 "passes": v.passes,
+                "backend": v.backend,
+                "lower_bounds": v.lower_bounds,
                 "failures": v.failures(),
                 "comparisons": msgspec.to_builtins(v.comparisons),
                 "agreement": msgspec.to_builtins(v.agreement),
@@ -63,7 +65,7 @@ def _lines(built: Built) -> Iterator[str]:
     m = built.manifest
     yield f"{m.name} {m.version}: {gate.metric}{of}, margin {gate.margin:g}"
     for verdict in built.verdicts:
-        yield f"{verdict.precision}: {'passes' if verdict.passes else 'FAILS'}"
+        yield f"{verdict.precision}: {'passes' if verdict.passes else 'FAILS'}, {_judged(verdict)}"
         for c in verdict.comparisons:
             yield (
                 f"  {c.name:<24} {c.reference:.4f} -> {c.value:.4f}  {c.difference:+.4f} "
@@ -129,6 +131,7 @@ def _precision(verdict: Verdict, margin: float) -> list[str]:
         page.heading(verdict.precision),
         page.paragraph("passes" if ok else f"FAILS: {', '.join(verdict.failures())}",
                        "pass" if ok else "fail"),
+        page.paragraph(_judged(verdict)),
         page.intervals(rows, margin),
         page.table(
             ("", "FP32", verdict.precision, "difference", "95 % interval", "n", "groups", ""),
@@ -138,6 +141,12 @@ def _precision(verdict: Verdict, margin: float) -> list[str]:
         ),
         page.table(("agreement", ""), _agreement(verdict)),
     ]  # fmt: skip
+
+
+def _judged(verdict: Verdict) -> str:
+    """On which backend the shown figures were worst, and how the others did."""
+    bounds = (f"{backend} {low:+.4f}" for backend, low in verdict.lower_bounds.items())
+    return f"judged by {verdict.backend}; lower bounds: {', '.join(bounds)}"
 
 
 def _agreement(verdict: Verdict) -> list[tuple[str, str]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from edge.errors import BugError, StartError
 from export.passes.leftovers import strip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,9 +40,8 @@ def to_onnx(
 
     example = tuple(torch.from_numpy(x[:2]) for x in inputs.values())
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
-    said = io.StringIO()  # the exporter prints its progress
     try:
-        with contextlib.redirect_stdout(said):
+        with _quiet():
             program: Any = torch.onnx.export(
                 module, example, dynamo=True, opset_version=OPSET, input_names=list(inputs),
                 output_names=list(outputs), dynamic_shapes=tuple({0: batch} for _ in inputs),
@@ -59,6 +60,20 @@ def to_onnx(
     strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints its progress, and warns of what only its own makers can mend."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def joined(outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -99,8 +99,18 @@ def interval(
     """(value, low, high) of one model's metric with its 95 % interval, groups resampled."""
     where = np.unique(group, return_inverse=True)[1].reshape(-1)
     everyone = np.ones(len(label), bool)
-    measured = prepare(metric, Answers(logits, label, where, everyone), positive)
-    values = _over(measured, _draws(where), len(label))
+    return _bounds(prepare(metric, Answers(logits, label, where, everyone), positive), where)
+
+
+def share(hit: NDArray[np.bool_], group: NDArray[np.str_]) -> tuple[float, float, float]:
+    """(value, low, high) of the share of `hit` `[n]` with its 95 % interval, groups resampled."""
+    where = np.unique(group, return_inverse=True)[1].reshape(-1)
+    total, hits = np.bincount(where).astype(float), np.bincount(where, hit)
+    return _bounds(lambda weights: (weights @ hits) / (weights @ total), where)
+
+
+def _bounds(metric: Metric, where: NDArray[np.int64]) -> tuple[float, float, float]:
+    values = _over(metric, _draws(where), len(where))
     low, high = np.nanpercentile(values[1:], LEVELS)
     return float(values[0]), float(low), float(high)
 

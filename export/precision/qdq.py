@@ -2,7 +2,8 @@
 
 Weights are stored as int8 with one scale per output channel. Activations get one Q/DQ pair each,
 shared by everything quantised that takes them: the inputs of convolutions and matrix products, of
-residual additions between them, and of the pooling behind them.
+residual additions between them, and of the pooling behind them. A pair behind a MaxPool goes in
+front of it: the largest value and rounding change places freely, and bytes are pooled, not floats.
 """
 
 from __future__ import annotations
@@ -112,22 +113,44 @@ def quantise(data: bytes, limits: Mapping[str, float], high: Collection[str] = (
     if not low:
         return data
     before: dict[str, list[Node]] = {}
+    graph = Graph(model)
     for name, takers in quantised_inputs(model, high).items():
         scale = add_constant(model, f"{name}_scale", scale_of(limits[name]))
         zero = add_constant(model, f"{name}_zero", np.asarray(0, np.int8))
+        pool = _pool_alone(graph, name, takers)
+        places = [(pool, 0)] if pool is not None else takers
+        taken = places[0][0].input[places[0][1]]
         pair = [
-            helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"], f"{name}_Q"),
+            helper.make_node("QuantizeLinear", [taken, scale, zero], [f"{name}_q"], f"{name}_Q"),
             helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_dq"],
                              f"{name}_DQ"),
         ]  # fmt: skip
-        before.setdefault(takers[0][0].name, []).extend(pair)
-        for node, i in takers:
+        before.setdefault(places[0][0].name, []).extend(pair)
+        for node, i in places:
             node.input[i] = f"{name}_dq"
     _quantise_weights(model, low, before)
     replace_nodes(
         model, [n for node in model.graph.node for n in (*before.get(node.name, ()), node)]
     )
     return write(model)
+
+
+def _pool_alone(graph: Graph, name: str, takers: list[tuple[Node, int]]) -> Node | None:
+    """The MaxPool that makes `name` for `takers` alone, from what it alone takes."""
+    pool = graph.producer.get(name)
+    if pool is None or pool.op_type != "MaxPool" or len(pool.output) > 1 or name in graph.outputs:
+        return None
+    alone = len(graph.consumers[name]) == len(takers) and len(graph.consumers[pool.input[0]]) == 1
+    return pool if alone and pool.input[0] not in graph.outputs else None
+
+
+def dequantize_of(graph: Graph, name: str) -> Node | None:
+    """The DequantizeLinear that a layer takes `name` from; a MaxPool between changes nothing, as
+    engines pool the codes."""
+    node = graph.producer.get(name)
+    if node is not None and node.op_type == "MaxPool":
+        node = graph.producer.get(node.input[0])
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
 def _quantise_weights(model: Model, low: list[Layer], before: dict[str, list[Node]]) -> None:

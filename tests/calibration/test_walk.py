@@ -46,6 +46,19 @@ def test_the_last_answer_counts(adder: bytes) -> None:
     assert expected.label is data.label and expected.target is None
 
 
+def test_another_backend_walks_as_the_reference_does(adder: bytes) -> None:
+    """70 samples, which no batch divides, on an engine that is opened at one batch."""
+    pytest.importorskip("openvino", reason="the other CPU backend")
+    data = walked()
+    found = answers(adder, "y", data, "openvino")
+    assert np.allclose(found, data.inputs["x"].sum(1), atol=1e-5)
+    every = walked(target=np.zeros((70, 5, 2), np.float32))
+    cumulated = np.cumsum(data.inputs["x"], 1)
+    assert np.allclose(
+        answers(adder, "y", every, "openvino").reshape(70, 5, 2), cumulated, atol=1e-5
+    )
+
+
 def test_with_a_target_every_step_is_an_answer(adder: bytes) -> None:
     target = np.zeros((70, 5, 2), np.float32)
     data = walked(target=target)

@@ -86,6 +86,25 @@ def test_control_the_gate_refuses_a_broken_quantisation(
     assert not json.loads((out.parent / "toy.report.json").read_text())["passes"]
 
 
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [("toy.onnx", "holds no bundle"), (".", "holds no bundle"), ("toy.onnx/deep", "written")],
+)
+def test_only_a_bundle_is_ever_replaced(project: Path, out: str, says: str) -> None:
+    before = files(project.parent)
+    with pytest.raises(StartError, match=says):
+        build_bundle(str(project), str(project.parent / out), None, None)
+    assert files(project.parent) == before
+
+
+def test_a_key_that_cannot_be_read_is_said_before_the_work(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.cli.build", lambda *_: pytest.fail("it was built"))
+    with pytest.raises(StartError, match="cannot be read"):
+        build_bundle(str(project), str(project.parent / "out"), "none.pem", None)
+
+
 def test_overlapping_sets_are_refused(project: Path) -> None:
     (project.parent / "gate.npz").write_bytes((project.parent / "calibration.npz").read_bytes())
     with pytest.raises(StartError, match="share"):

@@ -40,7 +40,7 @@ def test_good_models_give_nothing(good: dict[str, bytes], precision: str, target
 
 def test_uint8_is_for_onnx_runtime_and_openvino(good: dict[str, bytes]) -> None:
     assert lint(good["int8u"], "onnxruntime") == lint(good["int8u"], "openvino") == ()
-    assert {c.rule for c in lint(good["int8u"], "tensorrt-11")} == {"zero-point", "bias"}
+    assert {c.rule for c in lint(good["int8u"], "tensorrt-11")} == {"zero-point", "bias", "pairs"}
 
 
 def constant(model: Any, name: str) -> Any:
@@ -82,7 +82,7 @@ def bias(m: Any) -> None:
 
 
 def one_sided(m: Any) -> None:
-    node(m, "second").input[0] = "m1"
+    node(m, "second").input[0] = "r1"
 
 
 def unpaired(m: Any) -> None:

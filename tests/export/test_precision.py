@@ -104,6 +104,46 @@ def test_uint8_is_the_same_arithmetic(
     np.testing.assert_array_equal(unfused(int8, x), unfused(as_uint8(int8), x))
 
 
+def test_rectifying_codes_is_what_lets_the_runtime_fuse(int8: bytes) -> None:
+    """Each layer is followed by its own quantisation, and no Relu is left in floating point."""
+    graph = Graph(read(as_uint8(int8)))
+    kinds = [n.op_type for n in graph.nodes]
+    assert "Relu" not in kinds and kinds.count("Clip") == 2
+    for layer in ("first", "second"):
+        made = next(n for n in graph.nodes if n.name == layer)
+        assert [n.op_type for n in graph.consumers[made.output[0]]] == ["QuantizeLinear"]
+    assert [n.op_type for n in Graph(read(int8)).nodes].count("Relu") == 2  # control
+
+
+def before_pool(model: bytes) -> str:
+    graph = Graph(read(model))
+    pool = next(n for n in graph.nodes if n.op_type == "MaxPool")
+    return str(graph.producer[pool.input[0]].op_type)
+
+
+@pytest.mark.parametrize("gain", [1.0, 3.0])
+def test_pooling_codes_is_the_same_arithmetic(
+    fp32: bytes, int8: bytes, limits: dict[str, float], data: Dataset, gain: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("export.precision.qdq._pool_alone", lambda *_: None)
+    behind = quantise(fp32, limits)
+    assert before_pool(int8) == "DequantizeLinear" and before_pool(behind) == "Relu"
+    x = (data.inputs["image"] - 127) * np.float32(gain) + 127
+    np.testing.assert_array_equal(unfused(int8, x), unfused(behind, x))
+
+
+def test_a_pooling_that_others_take_too_stays_in_floating_point(
+    fp32: bytes, limits: dict[str, float]
+) -> None:
+    model: Any = read(fp32)
+    pool = next(n for n in model.graph.node if n.op_type == "MaxPool")
+    model.graph.output.append(
+        helper.make_tensor_value_info(pool.output[0], onnx.TensorProto.FLOAT, ["n", 8, 8, 8])
+    )
+    assert before_pool(quantise(write(model), limits)) == "Relu"
+
+
 def test_its_biases_are_rounded_to_a_step_far_finer_than_an_activation(
     int8: bytes, data: Dataset
 ) -> None:
@@ -157,6 +197,22 @@ def test_the_search_ends_in_a_mix_that_is_proved(fp32: bytes, data: Dataset) -> 
     assert {c.layer for c in found.costs} == {"first", "second", "head"}
     assert any(m.high == found.record.high for m in found.mixes)
     assert sqnr(fp32, found.int8, data) > 25
+
+
+@pytest.mark.parametrize("fast", [0, 1])
+def test_the_mix_is_chosen_by_what_was_measured(
+    fp32: bytes, data: Dataset, monkeypatch: pytest.MonkeyPatch, fast: int
+) -> None:
+    """The same search, once with the first mix the fastest and once with the second."""
+
+    def measured(models: dict[str, bytes], _: Any) -> dict[str, dict[str, float]]:
+        near = {name: 2.0 if name.startswith(str(fast)) else 3.0 for name in models}
+        return {"near": near | {"fp32": 9.0}, "far": dict.fromkeys(models, 10.0)}
+
+    monkeypatch.setattr("export.int8.latencies_ms", measured)
+    found = make_int8(fp32, "logits", data, 120, 0, "auroc", None, 0.005)
+    assert [m.latency_ms for m in found.mixes] == [2.0, 3.0] if fast == 0 else [3.0, 2.0]
+    assert found.record.high == found.mixes[fast].high
 
 
 def test_fp16_is_near_and_keeps_its_inputs(fp32: bytes, data: Dataset) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import edge
@@ -88,13 +87,3 @@ def test_training_never_saw_what_judges(medge_data: Path) -> None:
         require_disjoint(recipe.calibration(medge_data), judged, ("calibration", "gate"))
         if name not in ("icu_vitals", "xray_gan"):  # no classes to be sure of
             require_disjoint(recipe.held_back(medge_data), judged, ("held back", "gate"))
-
-
-def test_near_duplicates_are_one_group() -> None:
-    from export.recipes.breast_ultrasound import near_duplicates
-
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, (6, 128, 128)).astype(np.uint8)
-    images[3] = np.clip(images[0] * 0.9 + 5, 0, 255)
-    group = near_duplicates(images)
-    assert group[0] == group[3] and len(set(group.tolist())) == 5

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from edge.errors import StartError
-from edge.validation.comparison import agreement, compare, interval, mcnemar_p
+from edge.validation.comparison import agreement, compare, interval, mcnemar_p, share
 from edge.validation.page import bars, intervals, page, table
 
 
@@ -67,6 +67,14 @@ def test_patients_count_and_not_samples() -> None:
         for g in (np.char.mod("p%d", owner), alone)
     ]
     assert widths[0] > 1.5 * widths[1]
+
+
+def test_a_share_is_of_samples_and_its_interval_of_patients() -> None:
+    owner = np.char.mod("p%d", np.arange(400) // 20)
+    of_some, of_all = np.arange(400) < 100, np.arange(400) % 4 == 0
+    value, low, high = share(of_some, owner)
+    assert value == 0.25 and low < 0.1 and high > 0.4
+    assert share(of_all, owner) == (0.25, 0.25, 0.25)  # control: every patient is alike
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
