@@ -1,9 +1,16 @@
-"""The C side of the link, built here and spoken to: in virtual time through driver.c."""
+"""The C side of the link, built here and spoken to.
+
+In virtual time through driver.c, and in real time as the reference firmware's host build on a pty.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -160,3 +167,81 @@ def host() -> Host:
 @pytest.fixture
 def another_host() -> Host:
     return Host(session=8)
+
+
+def mcuboot_image(version: tuple[int, int, int], behave: str = "good", size: int = 6000) -> bytes:
+    """An image that does as it is told, with its hash, and a body that differs by version."""
+    words = f"behave={behave} {version} ".encode()
+    body = (words * (size // len(words) + 1))[:size]
+    header = struct.pack("<IIHHIIBBHI4x", 0x96F3B83D, 0, 32, 0, size, 0, *version, 0)
+    digest = hashlib.sha256(header + body).digest()
+    return header + body + struct.pack("<HHBxH", 0x6907, 40, 0x10, 32) + digest
+
+
+class Board:
+    """The reference firmware as a process, with its flash in a file and its port on a pty."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self._program = program
+        self._folder = folder
+        self.flash = folder / "flash"
+        self.port = folder / "port"
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def make(self, image: bytes) -> None:
+        """Flash an image in the factory."""
+        file = self._folder / "factory.bin"
+        file.write_bytes(image)
+        command = [self._program, "--flash", self.flash, "--factory", file]
+        subprocess.run(command, check=True)
+
+    def power_on(self, *, cut: int = 0, trial_ms: int = 10_000) -> None:
+        self.port.unlink(missing_ok=True)
+        boots = len(self.lines("boot"))
+        with self._log.open("ab") as log:
+            command = [self._program, "--flash", self.flash, "--port", self.port]
+            options = ["--cut", str(cut), "--trial-ms", str(trial_ms)]
+            self._process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+        deadline_s = time.monotonic() + 5
+        while len(self.lines("boot")) == boots and self.ended() is None:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
+
+    def ended(self) -> int | None:
+        """Its exit status, or None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def power_off(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def lines(self, word: str) -> list[list[str]]:
+        """What it has printed of alarms or boots, split; the first column is monotonic us."""
+        text = self._log.read_text() if self._log.exists() else ""
+        rows = [line.split() for line in text.splitlines()]
+        return [row for row in rows if row[1] == word]
+
+
+@pytest.fixture(scope="session")
+def firmware(compiled: Callable[..., Path]) -> Path:
+    """The host build of the reference firmware."""
+    if os.name != "posix":
+        pytest.skip("the host build needs POSIX")
+    names = ("host_main", "firmware", "smp", "smp_cbor", "boot", "sha256", "flash_file")
+    sources = [MCU / "example" / f"{name}.c" for name in names]
+    return compiled([*sources, MCU / "medge_link.c"], "-O1", f"-I{MCU / 'example'}")
+
+
+@pytest.fixture
+def board(firmware: Path, tmp_path: Path) -> Iterator[Board]:
+    one = Board(firmware, tmp_path)
+    yield one
+    one.power_off()
+
+
+@pytest.fixture
+def make_image() -> Callable[..., bytes]:
+    return mcuboot_image
