@@ -16,12 +16,13 @@ import random
 import select
 import struct
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from firmware_bridge.errors import LinkError
+from firmware_bridge.mcu.cable import BAUD, Cable
 from firmware_bridge.mcu.events import Code, Identified
 from firmware_bridge.mcu.host import Mcu
 from firmware_bridge.mcu.image import UpdateError
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from firmware_bridge.mcu.image import Image
-    from firmware_bridge.ports import Port
 
-BAUD = 115_200
 BEAT_S = 0.1
 _QUIET_S = 0.1
 
@@ -226,46 +225,28 @@ def prove(path: str, version: str, patience: Patience) -> str | None:
     Well is: the hello says `version`, the device trusts us within `boot_s`, and then no condition
     holds for `healthy_s`. The alarm is left as it is: on.
     """
-    deadline_s = time.monotonic() + patience.boot_s + patience.healthy_s
-    while True:
-        try:
-            port = open_serial(path, BAUD)
-        except LinkError as error:
-            if time.monotonic() > deadline_s:
-                return str(error)
-            time.sleep(patience.retry_s)
-            continue
-        try:
-            return _watch(port, version, patience.healthy_s, deadline_s)
-        except LinkError as error:
-            return str(error)
-        finally:
-            port.close()
-
-
-def _watch(port: Port, version: str, healthy_s: float, deadline_s: float) -> str | None:
     mcu = Mcu([], session=random.SystemRandom().getrandbits(32))
-    mcu.open(time.monotonic_ns())
-    seen = ""
-    beat_s = 0.0
-    well_since_s: float | None = None
-    while (now_s := time.monotonic()) < deadline_s:
-        if now_s >= beat_s:
-            mcu.beat(time.monotonic_ns())
-            beat_s = now_s + BEAT_S
-        port.write(mcu.to_send())
-        select.select([port.fileno()], [], [], BEAT_S / 5)
-        now_ns = time.monotonic_ns()
-        events = mcu.feed(port.read(), now_ns) + mcu.tick(now_ns)
-        seen = next((e.firmware for e in events if isinstance(e, Identified)), seen)
-        if Code.REFUSED in mcu.conditions:
-            return mcu.conditions[Code.REFUSED]
-        if seen not in ("", version):
-            return f"it says that it is {seen}"
-        well = mcu.trusted and seen == version and not mcu.conditions
-        well_since_s = (well_since_s or now_s) if well else None
-        if well_since_s is not None and now_s - well_since_s >= healthy_s:
-            return None
+    deadline_s = time.monotonic() + patience.boot_s + patience.healthy_s
+    with closing(Cable(path, mcu)) as cable:
+        seen = ""
+        beat_s = 0.0
+        well_since_s: float | None = None
+        while (now_s := time.monotonic()) < deadline_s:
+            if now_s >= beat_s:
+                mcu.beat(time.monotonic_ns())
+                beat_s = now_s + BEAT_S
+            events = cable.poll(time.monotonic_ns())
+            seen = next((e.firmware for e in events if isinstance(e, Identified)), seen)
+            if Code.REFUSED in mcu.conditions:
+                return mcu.conditions[Code.REFUSED]
+            if seen not in ("", version):
+                return f"it says that it is {seen}"
+            well = mcu.trusted and seen == version and not mcu.conditions
+            well_since_s = (well_since_s or now_s) if well else None
+            if well_since_s is not None and now_s - well_since_s >= patience.healthy_s:
+                return None
+            port = cable.fileno()
+            select.select([] if port is None else [port], [], [], BEAT_S / 5)
     held = [f"{code.value} ({detail})" for code, detail in mcu.conditions.items()]
     if not seen:
         held.append("it said no hello")

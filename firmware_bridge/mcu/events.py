@@ -78,6 +78,7 @@ class Answered:
 class Code(str, Enum):
     """Technical conditions of the link."""
 
+    UNPLUGGED = "mcu-unplugged"  # its port cannot be opened, or has gone
     SILENT = "mcu-silent"  # three of its heartbeats are missing
     REFUSED = "mcu-refused"  # it speaks another definition of the wire
     UNTRUSTED = "mcu-untrusted"  # it does not trust us: its alarm is on

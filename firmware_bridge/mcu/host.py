@@ -100,14 +100,25 @@ class Mcu:
         beat = self._last_beat
         return beat is not None and beat.state == "RUN" and Code.SILENT not in self._conditions
 
-    def open(self, now_ns: int) -> None:
-        """Begin: ask who is there. To be called once, and again after the port was away."""
+    def open(self, now_ns: int) -> list[Event]:
+        """The port is there: ask who else is. To be called again after it was away."""
+        out: list[Event] = []
         self._decoder = framing.FrameDecoder(self._wire)
         self._out = bytearray(b"\0")  # ends whatever the line has carried before
         self._known_session = None
         self._asked_ns = None
         self._silent_at_ns = now_ns + self._patience_ns()
+        self._clear(Code.UNPLUGGED, now_ns, out)
         self._ask_hello(now_ns)
+        return out
+
+    def lose(self, now_ns: int, detail: str) -> list[Event]:
+        """The port is away, because of `detail`."""
+        out: list[Event] = []
+        self._last_beat = None
+        self._give_up_commands(now_ns, out)
+        self._set(Code.UNPLUGGED, detail, now_ns, out)
+        return out
 
     def to_send(self) -> bytes:
         """The bytes to write now; they are forgotten here."""
@@ -224,7 +235,7 @@ class Mcu:
         self._last_beat = None
         self._asked_ns = None
         self._sync = TimeSync()
-        self._commands.clear()
+        self._give_up_commands(now_ns, out)
         for feed in self._feeds.values():
             feed.restart()
         out.append(Rebooted(now_ns, frame.t_us))
@@ -341,6 +352,12 @@ class Mcu:
         self._level = self._name("LEVELS", frame.fields["level"])
         self._clear(Code.UNANSWERED, now_ns, out)
         self._finish(self._name("STATUSES", frame.fields["status"]), now_ns, out)
+
+    def _give_up_commands(self, now_ns: int, out: list[Event]) -> None:
+        """What waits must not act later: a pause of before would silence an alarm of after."""
+        while self._commands:
+            command = self._commands.popleft()
+            out.append(Answered(now_ns, command.action, command.argument, "UNANSWERED"))
 
     def _finish(self, status: str, now_ns: int, out: list[Event]) -> None:
         command = self._commands.popleft()

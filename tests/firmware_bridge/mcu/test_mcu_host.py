@@ -171,6 +171,22 @@ def test_a_command_never_answered_is_a_condition_until_one_is(wired: Any) -> Non
     assert not link.shown.sound
 
 
+def test_a_command_does_not_outlive_its_port(wired: Any) -> None:
+    """A pause that never got out must not silence an alarm after the port is back."""
+    link = wired()
+    link.run(1000)
+    link.mcu.to_send()
+    link.mcu.pause_sound(60_000, link.now_ns)
+    lost = link.mcu.lose(link.now_ns, "unplugged")
+    assert [a.status for a in of(Answered, lost)] == ["UNANSWERED"]
+    assert codes(lost) == [(Code.UNPLUGGED, True)]
+    assert not link.mcu.trusted
+    back = link.mcu.open(link.now_ns)
+    assert codes(back) == [(Code.UNPLUGGED, False)]
+    link.run(500)
+    assert link.shown.sound
+
+
 def test_a_level_it_does_not_show_is_a_condition(wired: Any) -> None:
     """Something else has set the level: said again, and after a second an alarm of its own."""
     link = wired()
