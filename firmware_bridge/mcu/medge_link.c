@@ -301,35 +301,31 @@ static size_t answer_hello(medge_link_t *link, const medge_hello_request_t *requ
     return medge_link_hello(link, now_us, out);
 }
 
-/* The body of a frame whose check, version and length hold, by type. */
-typedef union {
-    medge_hello_request_t hello_request;
-    medge_host_beat_t host_beat;
-    medge_time_request_t time_request;
-    medge_command_t command;
-} body_t;
-
+/* A frame whose check and version hold: what it says, if its type and length are known. */
 static size_t take_body(medge_link_t *link, const medge_header_t *header, const uint8_t *at,
                         size_t n, uint64_t now_us, uint8_t *out)
 {
-    body_t body;
     size_t answered = 0;
     medge_link_tick(link, now_us);
     if ((header->type == (uint8_t)MEDGE_TYPE_HOST_BEAT) && (n == (size_t)MEDGE_SIZE_HOST_BEAT)) {
-        get_host_beat(at, &body.host_beat);
-        take_beat(link, header, &body.host_beat, now_us);
+        medge_host_beat_t beat;
+        get_host_beat(at, &beat);
+        take_beat(link, header, &beat, now_us);
     } else if ((header->type == (uint8_t)MEDGE_TYPE_COMMAND) &&
                (n == (size_t)MEDGE_SIZE_COMMAND)) {
-        get_command(at, &body.command);
-        answered = answer_command(link, header, &body.command, now_us, out);
+        medge_command_t command;
+        get_command(at, &command);
+        answered = answer_command(link, header, &command, now_us, out);
     } else if ((header->type == (uint8_t)MEDGE_TYPE_TIME_REQUEST) &&
                (n == (size_t)MEDGE_SIZE_TIME_REQUEST)) {
-        get_time_request(at, &body.time_request);
-        answered = answer_time(link, &body.time_request, now_us, out);
+        medge_time_request_t request;
+        get_time_request(at, &request);
+        answered = answer_time(link, &request, now_us, out);
     } else if ((header->type == (uint8_t)MEDGE_TYPE_HELLO_REQUEST) &&
                (n == (size_t)MEDGE_SIZE_HELLO_REQUEST)) {
-        get_hello_request(at, &body.hello_request);
-        answered = answer_hello(link, &body.hello_request, now_us, out);
+        medge_hello_request_t request;
+        get_hello_request(at, &request);
+        answered = answer_hello(link, &request, now_us, out);
     } else {
         link->rejects++;
     }

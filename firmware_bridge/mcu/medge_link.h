@@ -2,7 +2,8 @@
  *
  * Owns frames, who is alive, and what the alarm hardware must show. Does no I/O, reads no clock,
  * allocates nothing: the caller brings bytes and microseconds since boot, and sends what it is
- * given. One context only: calls from an interrupt and from the main loop must not mix.
+ * given. One context only: calls from an interrupt and from the main loop must not mix, and times
+ * must not go back from one call to the next (a host takes that for a restart).
  *
  * A frame is COBS(header, body, crc) then 00. Every number is little-endian. The crc is
  * CRC-16/X-25 (reflected 0x1021, init and xor FFFF, "123456789" gives 906E), low byte first: the

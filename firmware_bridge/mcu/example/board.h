@@ -26,8 +26,8 @@ uint8_t board_line(void);
 /* Sensor fault bits: bit 0 is lead off on channel 1, and so on. */
 uint16_t board_faults(void);
 
-/* 1 and one count of each channel if a sample is due, else 0. */
-int board_sample(int32_t counts[BOARD_CHANNELS]);
+/* 1, one count of each channel and when it was taken, if the converter has a sample, else 0. */
+int board_sample(int32_t counts[BOARD_CHANNELS], uint64_t *taken_us);
 
 /* How many samples the converter has lost since boot. */
 uint32_t board_lost_samples(void);

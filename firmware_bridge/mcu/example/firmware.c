@@ -79,7 +79,7 @@ static void send_samples(firmware_t *firmware, uint64_t now_us)
                                   .count = firmware->count,
                                   .faults = board_faults(),
                                   .rate_mhz = BOARD_RATE_MHZ,
-                                  .age_us = (FIRMWARE_BLOCK - 1u) * (1000000000u / BOARD_RATE_MHZ),
+                                  .age_us = (uint32_t)(now_us - firmware->first_us),
                                   .first = first};
     const size_t n =
         medge_link_samples(&firmware->link, &info, firmware->block, now_us, firmware->out);
@@ -90,12 +90,16 @@ static void send_samples(firmware_t *firmware, uint64_t now_us)
     firmware->count = 0;
 }
 
-static void sample(firmware_t *firmware, uint64_t now_us)
+static void sample(firmware_t *firmware)
 {
-    while (board_sample(&firmware->block[firmware->count * BOARD_CHANNELS]) != 0) {
+    uint64_t taken_us;
+    while (board_sample(&firmware->block[firmware->count * BOARD_CHANNELS], &taken_us) != 0) {
+        if (firmware->count == 0u) {
+            firmware->first_us = taken_us;
+        }
         firmware->count++;
         if (firmware->count == FIRMWARE_BLOCK) {
-            send_samples(firmware, now_us);
+            send_samples(firmware, board_now_us());
         }
     }
 }
@@ -134,7 +138,7 @@ void firmware_step(firmware_t *firmware)
     update(firmware, now_us);
     medge_link_tick(&firmware->link, now_us);
     drive_alarm(firmware);
-    sample(firmware, now_us);
-    beat(firmware, now_us);
+    sample(firmware);
+    beat(firmware, board_now_us()); /* frames must not go back in time */
     board_watchdog();
 }

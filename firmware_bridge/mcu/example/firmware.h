@@ -18,6 +18,7 @@ typedef struct {
     uint32_t dropped_samples;
     uint32_t dropped_frames;
     uint64_t first;
+    uint64_t first_us;
     uint16_t count;
     uint8_t updating;
     uint8_t greeted;

@@ -14,7 +14,6 @@
 #include "firmware.h"
 #include "flash_file.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -90,7 +89,7 @@ uint16_t board_faults(void)
     return (behaviour == BROKEN) ? 1u : 0u;
 }
 
-int board_sample(int32_t counts[BOARD_CHANNELS])
+int board_sample(int32_t counts[BOARD_CHANNELS], uint64_t *taken_us)
 {
     const uint64_t due = board_now_us() * BOARD_RATE_MHZ / 1000000000u;
     if (samples >= due) {
@@ -100,6 +99,7 @@ int board_sample(int32_t counts[BOARD_CHANNELS])
         counts[i] = (int32_t)((samples * (i + 1u)) % 2000u) - 1000;
     }
     samples++;
+    *taken_us = samples * 1000000000u / BOARD_RATE_MHZ;
     return 1;
 }
 
@@ -212,20 +212,19 @@ static int open_port(const char *path)
 
 static int write_factory(const char *path)
 {
-    uint8_t bytes[1024];
-    uint32_t at = 0;
-    size_t n;
-    FILE *file = fopen(path, "rb");
-    if ((file == NULL) || (boot_erase(0) != 0)) {
+    static uint8_t bytes[BOOT_IMAGE_BYTES];
+    const int file = open(path, O_RDONLY);
+    const ssize_t n = (file >= 0) ? read(file, bytes, sizeof(bytes)) : -1;
+    (void)close(file);
+    if ((n <= 0) || (boot_erase(0) != 0)) {
         return -1;
     }
-    while ((n = fread(bytes, 1, sizeof(bytes), file)) != 0u) {
-        if (flash_write(0, at, bytes, n) != 0) {
+    for (uint32_t at = 0; at < (uint32_t)n; at += FLASH_PAGE_BYTES) {
+        const size_t rest = (size_t)n - at;
+        if (flash_write(0, at, &bytes[at], (rest < FLASH_PAGE_BYTES) ? rest : FLASH_PAGE_BYTES)) {
             return -1;
         }
-        at += (uint32_t)n;
     }
-    (void)fclose(file);
     return ((boot_mark_pending(0) == 0) && (boot_choose() == 0u)) ? boot_confirm(0) : -1;
 }
 

@@ -39,9 +39,10 @@ WEAK uint16_t board_faults(void)
     return 0;
 }
 
-WEAK int board_sample(int32_t counts[BOARD_CHANNELS])
+WEAK int board_sample(int32_t counts[BOARD_CHANNELS], uint64_t *taken_us)
 {
     (void)counts;
+    (void)taken_us;
     return 0;
 }
 

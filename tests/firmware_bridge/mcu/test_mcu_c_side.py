@@ -183,3 +183,25 @@ def test_every_branch_is_taken(build_driver: Any, host: Any) -> None:
 def test_control_a_branch_not_taken_is_seen(build_driver: Any, host: Any) -> None:
     built = build_driver("-O0", "--coverage", "-DANOTHER_BUILD")
     assert len(uncovered(built, ["Z"])) > 50
+
+
+def documented(tool: str) -> str:
+    """The command of the example's README that starts with a tool."""
+    text = (MCU / "example" / "README.md").read_text("utf-8").replace("\\\n", " ")
+    (command,) = re.findall(rf"^{tool} .*$", text, re.MULTILINE)
+    return str(command)
+
+
+@pytest.mark.parametrize("tool", ["arm-none-eabi-gcc", "cc"])
+def test_the_reference_firmware_builds_as_documented(tmp_path: Path, tool: str) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"no {tool}")
+    shutil.copytree(MCU, tmp_path / "mcu")
+    strict = documented(tool).replace(tool, f"{tool} {' '.join(STRICT)}", 1)
+    folder = tmp_path / "mcu" / "example"
+    done = subprocess.run(["sh", "-c", strict], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if tool != "cc":
+        text, data, bss = sizes(folder / "firmware.elf")
+        print(f"reference firmware: {text} bytes of text, {data + bss} of RAM")
+        assert text < 32 * 1024

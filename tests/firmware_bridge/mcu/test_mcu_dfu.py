@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -73,6 +74,14 @@ def test_a_short_image_is_refused(make_image: Callable[..., bytes], size: int) -
         read_image(make_image((1, 2, 3))[:size])
 
 
+def test_without_the_package_it_says_which(
+    monkeypatch: pytest.MonkeyPatch, make_image: Callable[..., bytes]
+) -> None:
+    monkeypatch.setitem(sys.modules, "smpclient", None)
+    with pytest.raises(UpdateError, match=r"pip install 'medge\[mcu\]'"):
+        dfu.update("nowhere", read_image(make_image((1, 1, 0))))
+
+
 def versions(board: Any) -> list[str]:
     """What it booted, in order: version and whether on trial."""
     return [f"{row[5]} {row[6]}" for row in board.lines("boot")]
@@ -121,9 +130,9 @@ def test_firmware_that_does_not_prove_itself_is_not_kept(
 ) -> None:
     """Even one that does not answer at all: its watchdog ends the trial."""
     board.make(make_image((1, 0, 0)))
-    board.power_on(trial_ms=2500)
+    board.power_on(trial_ms=1500)
     new = read_image(make_image((1, 1, 0), behave))
-    hurried = replace(BRIEF, answer_s=0.2, boot_s=1.0)
+    hurried = replace(BRIEF, answer_s=0.2, boot_s=0.7)
     outcome = dfu.update(str(board.port), new, patience=hurried)
     assert outcome.result is Result.REVERTED
     assert why in outcome.detail

@@ -39,7 +39,7 @@ def test_crc_check_value(driver: Any) -> None:
     assert driver.run([f"c {b'123456789'.hex()}"]) == ["906e"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(MOSTLY_FULL, min_size=1, max_size=10))
 def test_agrees_with_cobs_and_crcmod(driver: Any, plain: list[bytes]) -> None:
     cobs = pytest.importorskip("cobs.cobs")
@@ -55,7 +55,7 @@ def test_agrees_with_cobs_and_crcmod(driver: Any, plain: list[bytes]) -> None:
     assert by_c[len(lines) :] == [data.hex() for data in plain]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=20).map(bytes), max_size=10))
 def test_refuses_what_cobs_refuses(driver: Any, stuffed: list[bytes]) -> None:
     cobs = pytest.importorskip("cobs.cobs")
@@ -84,7 +84,7 @@ PIECES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=12), st.lists(st.integers(0, 2000), max_size=20))
 def test_cuts_change_nothing(pieces: list[bytes], cuts: list[int]) -> None:
     data = b"".join(pieces)

@@ -29,7 +29,7 @@ MARKS = range(22, 26)
 CUT_EXIT = 99
 NO_IMAGE_EXIT = 3
 BRIEF = dfu.Patience(answer_s=0.3, boot_s=1.5, healthy_s=0.2, retry_s=0.05, retries=200)
-SOME = sorted({*random.Random(6).sample(range(1, 22), 3), *MARKS})
+SOME = sorted({*random.Random(6).sample(range(1, 22), 2), *MARKS})
 CUTS = range(1, OPERATIONS + 1) if os.environ.get("MEDGE_ALL_CUTS") else SOME
 
 
