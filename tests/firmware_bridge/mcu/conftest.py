@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MCU = Path(protocol.__file__).parent
+LINK_C = Path(os.environ.get("MEDGE_LINK_C", MCU / "medge_link.c"))  # or a mutant of it
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic")
 
 
@@ -112,7 +113,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def build_driver(compiled: Callable[..., Path]) -> Callable[..., Driver]:
-    return lambda *flags: Driver(compiled([HERE / "driver.c", MCU / "medge_link.c"], *flags))
+    return lambda *flags: Driver(compiled([HERE / "driver.c", LINK_C], *flags))
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 /* Drives medge_link.c from lines on stdin, in virtual time; one line out for each line in.
  *
  *   i SESSION           start          t US      let time come to US      r HEX   receive bytes
+ *   n US                let time come to US unnoticed
  *   h                   halt           H         make a hello
  *   B PERIOD READ FAULTS DS DF         make a heartbeat
  *   S STREAM CH WIDTH COUNT FAULTS MHZ AGE FIRST COUNTS...                make samples
  *   c HEX  crc          e HEX  stuff   d HEX  unstuff
  *   L      layout text  Z      sizes
  *
- * Those on the first four lines answer "STATE LEVEL SOUND LINE REJECTS BYTES". Buffers are exactly
+ * Those on the first five lines answer "STATE LEVEL SOUND LINE REJECTS BYTES". Buffers are exactly
  * as long as they must be, so that a sanitizer sees one byte too many.
  */
 #include "medge_link.h"
@@ -183,6 +184,10 @@ static void obey(char what, const char *arguments)
     case 't':
         now_us = strtoull(arguments, NULL, 10);
         medge_link_tick(&link, now_us);
+        put_state();
+        break;
+    case 'n':
+        now_us = strtoull(arguments, NULL, 10);
         put_state();
         break;
     case 'r':

@@ -141,7 +141,7 @@ def test_a_late_heartbeat_does_not_hide_the_gap(driver: Any, host: Any) -> None:
     """Even if nothing ticked in between, the frame that comes late finds trust gone."""
     lines = [*quiet(host), "t 1000000", host.beat(4)]
     assert last(driver, lines).state == "RUN"
-    late = [*quiet(host), "t 1400000", host.beat(4)]
+    late = [*quiet(host), "n 1400000", host.beat(4)]
     assert last(driver, late).state == "TRUST_1"
 
 
@@ -293,3 +293,21 @@ def test_time_is_answered(driver: Any, host: Any) -> None:
     (reply,) = framing.FrameDecoder(protocol.wire()).feed(shown.sent)
     assert isinstance(reply, framing.Frame)
     assert (reply.name, reply.t_us, reply.fields) == ("TIME_REPLY", 123456789, {"token": 77})
+
+
+@pytest.mark.parametrize("change", ["version", "type", "length", "check"])
+def test_a_frame_that_is_not_ours_does_nothing(driver: Any, host: Any, change: str) -> None:
+    """A command for OFF, sound but for one thing."""
+    frame = host.frame("COMMAND", id=1, action=1, argument=0)
+    raw = bytearray((framing.cobs_decode(frame[:-1]) or b"")[:-2])
+    if change == "version":
+        raw[0] = 2
+    if change == "type":
+        raw[1] = 0x85
+    if change == "length":
+        raw.append(0)
+    check = framing.crc16(raw) ^ (0x8000 if change == "check" else 0)
+    sealed = framing.cobs_encode(bytes(raw) + check.to_bytes(2, "little")) + b"\0"
+    before, after = driver.show([*running(host), "r " + sealed.hex()])[-2:]
+    assert (after.line, after.sent) == ("ACTIVE", b"")
+    assert after.rejects == before.rejects + 1
