@@ -130,6 +130,7 @@ class _Update:
         self._patience = patience
         self._on_progress = on_progress
         self._touched = False
+        self._sent = False
         self._tried = False
         self._proved = False
         self._why = "it did not run"
@@ -192,11 +193,14 @@ class _Update:
             raise UpdateError(f"device refuses the image ({error})", "see the code") from error
         if next_step(await _slots(client), self._image) is Step.UPLOAD:
             raise UpdateError("device does not hold the image that was sent", "update again")
+        self._sent = True
 
     async def _mark(self, client: Any) -> None:
         """Mark for a trial; an image that was tried once before has to be sent again for that."""
         states = _smp().image.ImageStatesWrite(hash=self._image.digest)
-        if _smp().error(await client.request(states)):
+        if self._sent:
+            await _request(client, states)
+        elif _smp().error(await client.request(states)):
             await _request(client, _smp().image.ImageErase())
 
     def _prove(self) -> None:
@@ -204,9 +208,9 @@ class _Update:
         self._tried = True
         failed = prove(self._path, self._image.version, self._patience)
         self._proved = failed is None
+        self._why = failed or "it was well, and was reset before it could be kept"
         if failed is None:
             return
-        self._why = failed
         try:
             asyncio.run(self._end_trial())
         except _transient():

@@ -2,8 +2,8 @@
 
 Implements medge_link.h without I/O, thread or clock: bytes and times (monotonic nanoseconds) come
 in, events come out, `to_send` gives the bytes to write. It never sends a heartbeat by itself: those
-are the caller's proof that all of *it* works, so it calls `beat` only when that is so. Nothing but
-hello and heartbeat is believed of a device whose hello has not shown our own layout.
+are the caller's proof that all of *it* works, so it calls `beat` only when that is so. Nothing is
+believed of a device before its hello has shown our own layout, and after a restart it must again.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmware_bridge.mcu import framing
+from firmware_bridge.mcu.conditions import Conditions
 from firmware_bridge.mcu.events import (
     Answered,
     Beat,
     Code,
-    Condition,
     Event,
     Identified,
     Rebooted,
@@ -74,7 +74,7 @@ class Mcu:
         self._wrong_since_ns: int | None = None
         self._commands: deque[_Command] = deque()
         self._command_id = 0
-        self._conditions: dict[Code, str] = {}
+        self._held = Conditions()
         self._hello_at_ns = 0
         self._sync_at_ns = 0
         self._silent_at_ns = 0
@@ -92,13 +92,13 @@ class Mcu:
     @property
     def conditions(self) -> dict[Code, str]:
         """The conditions that hold now, with their details."""
-        return dict(self._conditions)
+        return self._held.details()
 
     @property
     def trusted(self) -> bool:
         """Whether the device trusts us, by its last heartbeat: only then do commands act."""
         beat = self._last_beat
-        return beat is not None and beat.state == "RUN" and Code.SILENT not in self._conditions
+        return beat is not None and beat.state == "RUN" and Code.SILENT not in self._held
 
     def open(self, now_ns: int) -> list[Event]:
         """The port is there: ask who else is. To be called again after it was away."""
@@ -108,7 +108,7 @@ class Mcu:
         self._known_session = None
         self._asked_ns = None
         self._silent_at_ns = now_ns + self._patience_ns()
-        self._clear(Code.UNPLUGGED, now_ns, out)
+        self._held.clear(Code.UNPLUGGED, now_ns, out)
         self._ask_hello(now_ns)
         return out
 
@@ -117,7 +117,7 @@ class Mcu:
         out: list[Event] = []
         self._last_beat = None
         self._give_up_commands(now_ns, out)
-        self._set(Code.UNPLUGGED, detail, now_ns, out)
+        self._held.set(Code.UNPLUGGED, detail, now_ns, out)
         return out
 
     def to_send(self) -> bytes:
@@ -129,12 +129,12 @@ class Mcu:
         """When `tick` wants to be called, whatever comes in."""
         deadlines = [self._hello_at_ns if self._known_session is None else self._sync_at_ns]
         deadlines += [self._commands[0].due_ns] if self._commands else []
-        deadlines += [] if Code.SILENT in self._conditions else [self._silent_at_ns]
+        deadlines += [] if Code.SILENT in self._held else [self._silent_at_ns]
         return min(deadlines)
 
     def beat(self, now_ns: int) -> None:
         """Show the device that all of us is well. Not sent to a device that was refused."""
-        if Code.REFUSED in self._conditions:
+        if Code.REFUSED in self._held:
             return
         self._beats = (self._beats + 1) & 0xFFFFFFFF
         values = {"beat": self._beats, "period_ms": self._period_ms}
@@ -143,8 +143,8 @@ class Mcu:
     def set_level(self, level: str, now_ns: int) -> None:
         """Want the alarm at "OFF", "LOW", "MEDIUM" or "HIGH", now and after each restart."""
         self._wire.code(f"LEVEL_{level}")
-        self._wanted = level
-        self._wrong_since_ns = None
+        if level != self._wanted:
+            self._wanted, self._wrong_since_ns = level, None
         self._want_level(now_ns)
 
     def pause_sound(self, length_ms: int, now_ns: int) -> None:
@@ -165,7 +165,7 @@ class Mcu:
         """Act on what is due by now."""
         out: list[Event] = []
         if now_ns >= self._silent_at_ns:
-            self._set(Code.SILENT, "no heartbeat of the microcontroller", now_ns, out)
+            self._held.set(Code.SILENT, "no heartbeat of the microcontroller", now_ns, out)
         if self._known_session is None:
             if now_ns >= self._hello_at_ns:
                 self._ask_hello(now_ns)
@@ -202,7 +202,9 @@ class Mcu:
         if foreign.layout_hash is not None:
             theirs += f" layout 0x{foreign.layout_hash:08X}"
         self._known_session = None
-        self._set(
+        self._last_beat = None
+        self._give_up_commands(now_ns, out)
+        self._held.set(
             Code.REFUSED,
             f"microcontroller speaks {theirs}, this host {ours}; "
             "update its firmware to one built with this medge_link.h",
@@ -215,7 +217,7 @@ class Mcu:
         if frame.name == "HELLO":
             self._take_hello(frame, now_ns, out)
         elif frame.session != self._known_session:
-            if Code.REFUSED not in self._conditions and now_ns >= self._hello_at_ns:
+            if Code.REFUSED not in self._held and now_ns >= self._hello_at_ns:
                 self._ask_hello(now_ns)
         elif frame.name == "BEAT":
             self._take_beat(frame, now_ns, out)
@@ -223,7 +225,11 @@ class Mcu:
             self._take_samples(frame, now_ns, out)
         elif frame.name == "ACK":
             self._take_ack(frame, now_ns, out)
-        elif frame.fields["token"] == self._token and self._asked_ns is not None:
+        elif frame.name == "TIME_REPLY":
+            self._take_time(frame, now_ns)
+
+    def _take_time(self, frame: framing.Frame, now_ns: int) -> None:
+        if frame.fields["token"] == self._token and self._asked_ns is not None:
             self._sync.add(self._asked_ns, frame.t_us, now_ns)
             self._asked_ns = None
 
@@ -243,7 +249,7 @@ class Mcu:
 
     def _take_hello(self, frame: framing.Frame, now_ns: int, out: list[Event]) -> None:
         f = frame.fields
-        self._clear(Code.REFUSED, now_ns, out)
+        self._held.clear(Code.REFUSED, now_ns, out)
         if self._known_session == frame.session:
             return
         self._known_session = frame.session
@@ -274,20 +280,21 @@ class Mcu:
         period_ms = min(max(f["period_ms"], 1), limit_ms)
         self._silent_at_ns = now_ns + self._wire.numbers["BEATS_MISSED"] * period_ms * NS_PER_MS
         out.append(beat)
-        self._clear(Code.SILENT, now_ns, out)
+        self._held.clear(Code.SILENT, now_ns, out)
         self._judge(beat, before, now_ns, out)
         self._want_level(now_ns)
 
     def _judge(self, beat: Beat, before: Beat | None, now_ns: int, out: list[Event]) -> None:
         """The conditions that a heartbeat shows."""
         untrusted = beat.state != "RUN"
-        self._hold(Code.UNTRUSTED, untrusted, f"state {beat.state}: alarm is on", now_ns, out)
+        self._held.hold(Code.UNTRUSTED, untrusted, f"state {beat.state}: alarm is on", now_ns, out)
         self._hold_faults(beat.faults, now_ns, out)
-        old = (before.dropped_samples, before.dropped_frames) if before else (0, 0)
-        samples, frames = beat.dropped_samples - old[0], beat.dropped_frames - old[1]
+        old = before or beat  # what was lost before we came is not ours to tell
+        samples = beat.dropped_samples - old.dropped_samples
+        frames = beat.dropped_frames - old.dropped_frames
         dropped = f"{samples} samples and {frames} frames since the last heartbeat"
-        self._hold(Code.DROPPED, (samples, frames) != (0, 0), dropped, now_ns, out)
-        self._hold(Code.LINE_WRONG, *self._line_wrong(beat, now_ns), now_ns, out)
+        self._held.hold(Code.DROPPED, (samples, frames) != (0, 0), dropped, now_ns, out)
+        self._held.hold(Code.LINE_WRONG, *self._line_wrong(beat, now_ns), now_ns, out)
 
     def _line_wrong(self, beat: Beat, now_ns: int) -> tuple[bool, str]:
         if beat.line_read not in ("UNKNOWN", beat.line):
@@ -301,7 +308,7 @@ class Mcu:
         return late, f"alarm is {beat.level}, {self._wanted} was asked for"
 
     def _hold_faults(self, faults: int, now_ns: int, out: list[Event]) -> None:
-        self._hold(Code.SENSOR_FAULT, faults != 0, f"bits 0x{faults:04X}", now_ns, out)
+        self._held.hold(Code.SENSOR_FAULT, faults != 0, f"bits 0x{faults:04X}", now_ns, out)
 
     def _take_samples(self, frame: framing.Frame, now_ns: int, out: list[Event]) -> None:
         feed = self._feeds.get(frame.fields["stream"])
@@ -343,14 +350,14 @@ class Mcu:
         if command.tries < MAX_TRIES:
             self._send_command(now_ns)
             return
-        self._set(Code.UNANSWERED, f"{command.action} was sent {MAX_TRIES} times", now_ns, out)
+        self._held.set(Code.UNANSWERED, f"{command.action} was sent {MAX_TRIES} times", now_ns, out)
         self._finish("UNANSWERED", now_ns, out)
 
     def _take_ack(self, frame: framing.Frame, now_ns: int, out: list[Event]) -> None:
         if not self._commands or frame.fields["id"] != self._commands[0].id:
             return
         self._level = self._name("LEVELS", frame.fields["level"])
-        self._clear(Code.UNANSWERED, now_ns, out)
+        self._held.clear(Code.UNANSWERED, now_ns, out)
         self._finish(self._name("STATUSES", frame.fields["status"]), now_ns, out)
 
     def _give_up_commands(self, now_ns: int, out: list[Event]) -> None:
@@ -368,18 +375,3 @@ class Mcu:
     def _name(self, kind: str, value: int) -> str:
         """An enumerator without its prefix; an unknown one by its number."""
         return self._wire.names[kind].get(value, f"_{value}").partition("_")[2]
-
-    def _hold(self, code: Code, active: bool, detail: str, now_ns: int, out: list[Event]) -> None:
-        if active:
-            self._set(code, detail, now_ns, out)
-        else:
-            self._clear(code, now_ns, out)
-
-    def _set(self, code: Code, detail: str, now_ns: int, out: list[Event]) -> None:
-        if self._conditions.get(code) != detail:
-            self._conditions[code] = detail
-            out.append(Condition(now_ns, code, True, detail))
-
-    def _clear(self, code: Code, now_ns: int, out: list[Event]) -> None:
-        if self._conditions.pop(code, None) is not None:
-            out.append(Condition(now_ns, code, False))
