@@ -243,8 +243,6 @@ def prove(path: str, version: str, patience: Patience) -> str | None:
             seen = next((e.firmware for e in events if isinstance(e, Identified)), seen)
             if Code.REFUSED in mcu.conditions:
                 return mcu.conditions[Code.REFUSED]
-            if seen not in ("", version):
-                return f"it says that it is {seen}"
             well = mcu.trusted and seen == version and not mcu.conditions
             well_since_s = (well_since_s or now_s) if well else None
             if well_since_s is not None and now_s - well_since_s >= patience.healthy_s:
@@ -252,8 +250,9 @@ def prove(path: str, version: str, patience: Patience) -> str | None:
             port = cable.fileno()
             select.select([] if port is None else [port], [], [], BEAT_S / 5)
     held = [f"{code.value} ({detail})" for code, detail in mcu.conditions.items()]
-    if not seen:
-        held.append("it said no hello")
+    if seen != version:
+        # Not at once: the firmware of before may still say something on its way out.
+        held.insert(0, f"it says that it is {seen}" if seen else "it said no hello")
     return ", ".join(held) or "it was not well for long enough"
 
 
@@ -333,9 +332,10 @@ def _smp() -> _Smp:
 
 def _transient() -> tuple[type[Exception], ...]:
     """What a cut cable, a booting device or a damaged line look like: worth another try."""
+    from cbor2 import CBORError
     from smp.exceptions import SMPException
     from smpclient.exceptions import SMPClientException
     from smpclient.transport import SMPTransportDisconnected
 
     lost = (LinkError, OSError, asyncio.TimeoutError, ValueError, struct.error)
-    return (*lost, SMPException, SMPClientException, SMPTransportDisconnected)
+    return (*lost, CBORError, SMPException, SMPClientException, SMPTransportDisconnected)

@@ -61,6 +61,7 @@ class Mcu:
         self._period_ms = period_ms
         self._decoder = framing.FrameDecoder(self._wire)
         self._out = bytearray()
+        self._plugged = False
         self._seq = 0
         self._beats = 0
         self._sync = TimeSync()
@@ -104,6 +105,7 @@ class Mcu:
         """The port is there: ask who else is. To be called again after it was away."""
         out: list[Event] = []
         self._decoder = framing.FrameDecoder(self._wire)
+        self._plugged = True
         self._out = bytearray(b"\0")  # ends whatever the line has carried before
         self._known_session = None
         self._asked_ns = None
@@ -115,6 +117,8 @@ class Mcu:
     def lose(self, now_ns: int, detail: str) -> list[Event]:
         """The port is away, because of `detail`."""
         out: list[Event] = []
+        self._plugged = False
+        self._out.clear()
         self._last_beat = None
         self._give_up_commands(now_ns, out)
         self._held.set(Code.UNPLUGGED, detail, now_ns, out)
@@ -181,6 +185,8 @@ class Mcu:
         return self._wire.numbers["BEATS_MISSED"] * period_ms * NS_PER_MS
 
     def _send(self, name: str, fields: dict[str, int], now_ns: int) -> None:
+        if not self._plugged:
+            return
         layout = self._wire.to_mcu[name]
         header = {"seq": self._seq, "session": self._session, "t_us": now_ns // 1000}
         self._seq = (self._seq + 1) & 0xFFFF

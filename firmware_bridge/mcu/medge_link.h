@@ -17,8 +17,17 @@
  * three good heartbeats, nobody is being watched. On entering RUN the alarm stays at its
  * highest until the host sets a level. Pausing silences the sound only, never the line.
  *
- * The part between "wire begin" and "wire end" is read by protocol.py too. MEDGE_LAYOUT_HASH is that
- * of the part itself: after a change, protocol.py refuses the file and says what the hash is now.
+ * HELLO is the first frame after boot, and the answer to HELLO_REQUEST; `layout` is its first field
+ * in every version. BEAT: `period_ms` is the sender's own; `faults` are sensor fault bits, of which
+ * the firmware says what they mean; `line_read` is what the line's pin reads back as; `rejects` are
+ * frames refused and `dropped_*` what could not be sent, since boot; `host_beat` is the last number
+ * taken. SAMPLES: `first` numbers the first sample since boot, lost ones counted too, and `age_us`
+ * is how long before `t_us` it was taken; then come the counts, `[count][channels]`, in two's
+ * complement of `width` bytes. HOST_BEAT: `beat` must go up; three missed (of `period_ms` each)
+ * mean SAFE. COMMAND: `id` must go up, and the same id again is not done again.
+ *
+ * The part between "wire begin" and "wire end" is read by protocol.py. MEDGE_LAYOUT_HASH is that of
+ * the part itself: after a change, protocol.py refuses the file and says what the hash is now.
  */
 #ifndef MEDGE_LINK_H
 #define MEDGE_LINK_H
@@ -243,9 +252,9 @@ medge_alarm_t medge_link_alarm(const medge_link_t *link);
 
 /* Make a HELLO (the first frame after boot), a BEAT, a SAMPLES frame; each returns its size.
  *
- * Of a beat the caller fills in period, line_read, faults and the two drop counts. Counts of
- * samples are `[count][channels]`, clipped at the rails of `width` bytes (3 or 4) and never wrapped;
- * 0 is returned, and nothing made, if they do not fit MEDGE_MAX_TAIL or there are none. */
+ * Of a beat the caller fills in period, line_read, faults and the two drop counts. Counts beyond
+ * the rails of `width` bytes (3 or 4) are clipped there, never wrapped; 0 is returned, and nothing
+ * made, if they do not fit MEDGE_MAX_TAIL or there are none. */
 size_t medge_link_hello(medge_link_t *link, uint64_t now_us, uint8_t out[MEDGE_MAX_ENCODED]);
 size_t medge_link_beat(medge_link_t *link, const medge_beat_t *beat, uint64_t now_us,
                        uint8_t out[MEDGE_MAX_ENCODED]);

@@ -1,5 +1,5 @@
-/* What the reference firmware needs of a board. Weak stand-ins for all of it are in main.c; the host
- * build has its own in host_main.c. None of them may block for longer than a few milliseconds. */
+/* What the reference firmware needs of a board. Weak stand-ins for all of it are in main.c; the
+ * host build has its own in host_main.c. None may block for longer than a few milliseconds. */
 #ifndef BOARD_H
 #define BOARD_H
 

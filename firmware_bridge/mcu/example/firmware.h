@@ -1,4 +1,4 @@
-/* The reference firmware, without its board: samples out, alarm line, heartbeats, firmware update. */
+/* The reference firmware without its board: samples, alarm line, heartbeats, firmware update. */
 #ifndef FIRMWARE_H
 #define FIRMWARE_H
 

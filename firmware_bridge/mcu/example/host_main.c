@@ -3,11 +3,12 @@
  * which is not confirmed in time, a power supply that can be cut in the middle of a flash write.
  *
  *   host_main --flash FILE --factory IMAGE       make FILE hold IMAGE, confirmed, and end
- *   host_main --flash FILE --port LINK [--cut N] [--trial-ms MS]
+ *   host_main --flash FILE --port LINK [--cut N] [--trial-ms MS] [--noise N]
  *
  * An image's body says how it behaves: the word "behave=" and then good (also if there is none),
  * mute (sends nothing), deaf (neither sends nor receives), stranger (another layout), or broken (a
- * sensor fault). Ends with 99 when the power is cut, 3 when no image can be booted. */
+ * sensor fault). With noise, a bit of every Nth received byte is flipped. Ends with 99 when the
+ * power is cut, 3 when no image can be booted. */
 #define _DEFAULT_SOURCE
 #define _XOPEN_SOURCE 700
 
@@ -40,6 +41,8 @@ static uint64_t samples;
 static int reset_wanted;
 static medge_alarm_t shown = {255, 255, 255};
 static volatile sig_atomic_t stopped;
+static unsigned long noise;
+static unsigned long received;
 
 static uint64_t monotonic_us(void)
 {
@@ -56,7 +59,11 @@ uint64_t board_now_us(void)
 int board_read(void)
 {
     uint8_t byte;
-    return (read(port, &byte, 1) == 1) && (behaviour != DEAF) ? byte : -1;
+    if ((read(port, &byte, 1) != 1) || (behaviour == DEAF)) {
+        return -1;
+    }
+    received++;
+    return ((noise != 0u) && ((received % noise) == 0u)) ? (byte ^ 0x10) : byte;
 }
 
 int board_write(const uint8_t *bytes, size_t n)
@@ -250,6 +257,7 @@ int main(int argc, char **argv)
     const char *factory = option(argc, argv, "--factory");
     const char *link_path = option(argc, argv, "--port");
     const char *cut = option(argc, argv, "--cut");
+    const char *noisy = option(argc, argv, "--noise");
     const char *trial_ms = option(argc, argv, "--trial-ms");
     const uint64_t trial_us = 1000u * strtoull((trial_ms != NULL) ? trial_ms : "10000", NULL, 10);
     if ((flash == NULL) || ((factory == NULL) == (link_path == NULL)) || (flash_open(flash) != 0)) {
@@ -261,6 +269,7 @@ int main(int argc, char **argv)
     }
     (void)signal(SIGTERM, stop);
     (void)signal(SIGINT, stop);
+    noise = strtoul((noisy != NULL) ? noisy : "0", NULL, 10);
     flash_cut_at(strtoul((cut != NULL) ? cut : "0", NULL, 10));
     port = open_port(link_path);
     if (port < 0) {

@@ -10,7 +10,7 @@ typedef struct {
     const uint8_t *end;
 } reader_t;
 
-/* An item's head: its major type, and its argument. 0 if it is cut short or of a kind unknown here. */
+/* An item's head: its major type and its argument. 0 if it is cut short or of an unknown kind. */
 static int read_head(reader_t *in, unsigned int *major, uint64_t *argument)
 {
     unsigned int low;

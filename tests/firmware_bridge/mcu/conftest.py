@@ -197,12 +197,12 @@ class Board:
         command = [self._program, "--flash", self.flash, "--factory", file]
         subprocess.run(command, check=True)
 
-    def power_on(self, *, cut: int = 0, trial_ms: int = 10_000) -> None:
+    def power_on(self, *, cut: int = 0, trial_ms: int = 10_000, noise: int = 0) -> None:
         self.port.unlink(missing_ok=True)
         boots = len(self.lines("boot"))
         with self._log.open("ab") as log:
             command = [self._program, "--flash", self.flash, "--port", self.port]
-            options = ["--cut", str(cut), "--trial-ms", str(trial_ms)]
+            options = ["--cut", str(cut), "--trial-ms", str(trial_ms), "--noise", str(noise)]
             self._process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
         deadline_s = time.monotonic() + 5
         while len(self.lines("boot")) == boots and self.ended() is None:

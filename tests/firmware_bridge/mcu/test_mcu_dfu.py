@@ -141,6 +141,20 @@ def test_firmware_that_does_not_prove_itself_is_not_kept(
 
 @integration
 @pytest.mark.usefixtures("smpclient")
+def test_a_noisy_line_slows_an_update_and_does_not_spoil_it(
+    board: Any, make_image: Callable[..., bytes]
+) -> None:
+    """A bit in every 3,000 bytes: three or four damaged messages, none of which is believed."""
+    board.make(make_image((1, 0, 0)))
+    board.power_on(noise=3000)
+    new = read_image(make_image((1, 1, 0)))
+    patience = replace(BRIEF, answer_s=0.15)
+    assert dfu.update(str(board.port), new, patience=patience) == Outcome(Result.UPDATED)
+    assert versions(board) == ["1.0.0 confirmed", "1.1.0 trial"]
+
+
+@integration
+@pytest.mark.usefixtures("smpclient")
 def test_firmware_of_another_layout_can_be_replaced(
     board: Any, make_image: Callable[..., bytes]
 ) -> None:

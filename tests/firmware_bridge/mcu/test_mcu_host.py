@@ -181,6 +181,8 @@ def test_a_command_does_not_outlive_its_port(wired: Any) -> None:
     assert [a.status for a in of(Answered, lost)] == ["UNANSWERED"]
     assert codes(lost) == [(Code.UNPLUGGED, True)]
     assert not link.mcu.trusted
+    link.mcu.beat(link.now_ns)
+    assert link.mcu.to_send() == b""  # nothing piles up meanwhile
     back = link.mcu.open(link.now_ns)
     assert codes(back) == [(Code.UNPLUGGED, False)]
     link.run(500)
@@ -195,6 +197,8 @@ def test_a_level_it_does_not_show_is_a_condition(wired: Any) -> None:
     rival = Mcu([], session=99)  # a frame of ours, from somebody else
     rival._wanted = None
     rival._command_id = 5000
+    rival.open(0)
+    rival.to_send()
     rival.pause_sound(0, 0)
     frame = rival.to_send()
     raw = bytearray((framing.cobs_decode(frame[:-1]) or b"")[:-2])
