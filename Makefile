@@ -3,7 +3,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3.10 python3
 PYTHON ?= $(firstword $(foreach p,$(PYTHONS),$(if $(shell $(p) -c 'import sys, venv; v = sys.version_info; v[:2] >= (3, 10) and v[:2] < (3, 14) and print(1)' 2>/dev/null),$(p))))
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint peers recipes bench clean
+.PHONY: setup demo test lint peers recipes bench mcu-cuts mcu-mutants clean
 
 setup: .venv/.test
 
@@ -28,6 +28,14 @@ build/peers/.done: Makefile
 	npm install --silent --no-audit --no-fund --prefix build/peers \
 	    node-hl7-client@3.2.0 simple-hl7@3.3.0
 	touch $@
+
+# The power fails at every write to flash of a firmware update, one after the other.
+mcu-cuts: .venv/.test
+	MEDGE_ALL_CUTS=1 .venv/bin/python -m pytest tests/firmware_bridge/mcu/test_mcu_power_cut.py
+
+# Each rule of the alarm line taken away in turn: its tests must notice.
+mcu-mutants: .venv/.test
+	MEDGE_ALL_MUTANTS=1 .venv/bin/python -m pytest tests/firmware_bridge/mcu/test_mcu_mutants.py
 
 recipes: .venv-recipes/.done
 	.venv-recipes/bin/python -m export.recipes.ecg_beat

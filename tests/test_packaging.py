@@ -94,4 +94,6 @@ def test_the_wheel_holds_the_packages_and_the_bundle(tmp_path: Path) -> None:
     assert "edge/reference/ecg-beat/manifest.json" in names
     assert "edge/reference/ecg-beat/model.fp32.onnx" in names
     assert any(name.startswith("edge/reference/keys/") for name in names)
+    assert "firmware_bridge/mcu/medge_link.h" in names  # read at run time
+    assert "firmware_bridge/mcu/example/firmware.c" in names
     assert not any(name.startswith("tests/") for name in names)
