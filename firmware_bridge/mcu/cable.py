@@ -9,10 +9,12 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from firmware_bridge.address import Address
 from firmware_bridge.errors import LinkError
 from firmware_bridge.link import MAX_READS_PER_POLL, retry_delay_s
 from firmware_bridge.ports import open_serial
 from firmware_bridge.session import NS_PER_S
+from firmware_bridge.types import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from firmware_bridge.mcu.host import Mcu
     from firmware_bridge.ports import Port
 
-BAUD = 115_200
+WIRE = Wire(115_200)
 
 
 class Cable:
@@ -32,12 +34,10 @@ class Cable:
         path: str,
         mcu: Mcu,
         *,
-        open_port: Callable[[str, int], Port] = open_serial,
         random01: Callable[[], float] | None = None,
     ) -> None:
         self._path = path
         self._mcu = mcu
-        self._open_port = open_port
         self._random01 = random01 or random.Random(path).random
         self._port: Port | None = None
         self._failures = 0
@@ -61,7 +61,7 @@ class Cable:
             if self._port is None:
                 if now_ns < self._retry_at_ns:
                     return out
-                self._port = self._open_port(self._path, BAUD)
+                self._port = open_serial(Address("serial", path=self._path), WIRE)
                 out += self._mcu.open(now_ns)
             self._move(self._port, now_ns, out)
         except LinkError as error:

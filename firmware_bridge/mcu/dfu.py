@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from firmware_bridge.address import Address
 from firmware_bridge.errors import LinkError
-from firmware_bridge.mcu.cable import BAUD, Cable
+from firmware_bridge.mcu.cable import WIRE, Cable
 from firmware_bridge.mcu.events import Code, Identified
 from firmware_bridge.mcu.host import Mcu
 from firmware_bridge.mcu.image import UpdateError
@@ -278,7 +279,7 @@ async def _client(path: str, patience: Patience) -> AsyncIterator[Any]:
     """A connected client, on a port where nothing but SMP is said any more."""
     smp = _smp()
     _hush(path)
-    transport = smp.transport(baudrate=BAUD, exclusive=True)
+    transport = smp.transport(baudrate=WIRE.baud, exclusive=True)
     client = smp.client(transport, path, timeout_s=patience.answer_s)
     await client.connect()
     try:
@@ -291,7 +292,7 @@ def _hush(path: str) -> None:
     """Begin an SMP conversation, on which the device stops its link, and wait for silence."""
     smp = _smp()
     lines = b"".join(smp.encode(smp.os.EchoWrite(d="hush").BYTES))
-    port = open_serial(path, BAUD)
+    port = open_serial(Address("serial", path=path), WIRE)
     try:
         port.write(b"\0" + lines)
         deadline_s = time.monotonic() + 2.0
