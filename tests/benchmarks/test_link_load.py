@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from firmware_bridge.devices import DEVICES, device
-from firmware_bridge.emulators.emulated import EMULATORS, emulated
+from firmware_bridge.emulators.capture import captured
+from firmware_bridge.emulators.emulated import EMULATORS
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.link import Link
-from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import LinkLost, SampleBlock
 
 if TYPE_CHECKING:
@@ -35,66 +35,17 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
 
 FEEDER = Path(__file__).parent / "feeder.py"
 DEVICES_AT_ONCE = 64
-STEP_S = 0.002
 ROUNDS = 5
 DECODING_S = 0.00015
 STREAMING = [n for n in DEVICES if n in EMULATORS and not device(n).datagrams]
-
-Said = tuple[float, int, bytes]
-
-
-class Conversation:
-    """A port in memory: what the device says, when, and after how much of what the host said."""
-
-    def __init__(self, name: str) -> None:
-        self._device = emulated(name, Scene())
-        self.inbox: list[bytes] = []
-        self.said: list[Said] = []
-        self._asked_bytes = 0
-        self._t_s = 0.0
-
-    def advance(self, t_s: float) -> None:
-        self._t_s = t_s
-        while (due_s := self._device.next_s()) is not None and due_s <= t_s:
-            self._take(self._device.say(due_s), due_s)
-
-    def _take(self, frames: list[bytes], t_s: float) -> None:
-        self.said += [(t_s, self._asked_bytes, frame) for frame in frames]
-        self.inbox += frames
-
-    def fileno(self) -> int:
-        return 0
-
-    def read(self) -> bytes:
-        return self.inbox.pop(0) if self.inbox else b""
-
-    def write(self, data: bytes) -> None:
-        self._asked_bytes += len(data)
-        self._take(self._device.hear(data, self._t_s), self._t_s)
-
-    def close(self) -> None:
-        pass
-
-
-def conversation(name: str, seconds: float) -> tuple[list[Said], int]:
-    """What a device says to a link, and how many frames the link accepts of it."""
-    port = Conversation(name)
-    link = Link(device(name), "memory", open_port=lambda address, wire: port)
-    link.open(0)
-    for i in range(1, int(seconds / STEP_S)):
-        port.advance(i * STEP_S)
-        while port.inbox or link.next_deadline_ns() == i:
-            link.poll(int(i * STEP_S * NS_PER_S))
-        link.poll(int(i * STEP_S * NS_PER_S))
-    return port.said, link.counters.stream.frames
 
 
 class Bedside:
     """Links to a feeder's ports, read by one loop as the daemon's is."""
 
     def __init__(self, folder: Path, names: list[str], seconds: float) -> None:
-        said = {name: conversation(name, seconds) for name in dict.fromkeys(names)}
-        self.expected = [said[name][1] for name in names]
+        said = {name: captured(name, Scene(), seconds) for name in dict.fromkeys(names)}
+        self.expected = [said[name][1].stream.frames for name in names]
         self._ports = []
         for i, name in enumerate(names):
             phase_s = i * 0.37 % 1.0 * 0.25
