@@ -21,6 +21,7 @@ two frames. Bytes skipped between frames count as the lost frames that would fil
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -113,6 +114,8 @@ class Decoder:
         self._layout = layout
         self._header = layout.header
         self._size = HEADER_BYTES + int.from_bytes(self._header[2:4], "little") + len(STOP)
+        width = layout.waves + len(layout.numerics)
+        self._fields = struct.Struct(f"<{width}{np.dtype(layout.dtype).char}")
         self._pending = b""
         self._seq = 0
         self._locked = False  # a frame was trusted before
@@ -151,8 +154,8 @@ class Decoder:
             return 0
         if buffer[end - len(STOP) : end] != STOP:
             return self._reject("trailer")
-        frame = buffer[at:end]
-        if not self._possible(frame):
+        fields = self._fields.unpack_from(buffer, at + HEADER_BYTES)
+        if not self._possible(fields[: self._layout.waves]):
             return self._reject("range")
         if not self._locked or self._since:
             behind = buffer[end : end + HEADER_BYTES]
@@ -160,7 +163,7 @@ class Decoder:
                 return self._reject("unconfirmed")
             if len(behind) < HEADER_BYTES:
                 return 0
-        return self._accept(frame)
+        return self._accept(buffer[at + HEADER_BYTES : end - len(STOP)], fields)
 
     def _no_header(self, buffer: bytes, at: int) -> int:
         here = buffer[at : at + HEADER_BYTES]
@@ -173,11 +176,10 @@ class Decoder:
         found = buffer.find(START[0], at + 1)
         return self._skip((found if found >= 0 else len(buffer)) - at)
 
-    def _possible(self, frame: bytes) -> bool:
-        waves = np.frombuffer(frame, self._layout.dtype, self._layout.waves, HEADER_BYTES)
-        return bool((waves >= self._layout.low).all() and (waves <= self._layout.high).all())
+    def _possible(self, waves: tuple[int, ...]) -> bool:
+        return min(waves) >= self._layout.low and max(waves) <= self._layout.high
 
-    def _accept(self, frame: bytes) -> int:
+    def _accept(self, payload: bytes, fields: tuple[int, ...]) -> int:
         lost = (2 * self._since + self._size) // (2 * self._size) if self._locked else 0
         if lost:
             self._end_run()
@@ -186,14 +188,13 @@ class Decoder:
         self._tally["frames"] += 1
         self._tally["lost"] += lost
         self._locked, self._since = True, 0
-        self._run.append(frame[HEADER_BYTES : -len(STOP)])
+        self._run.append(payload)
         if self._layout.numerics:
-            self._take_rates(frame)
+            self._take_rates(fields)
         return self._size
 
-    def _take_rates(self, frame: bytes) -> None:
+    def _take_rates(self, fields: tuple[int, ...]) -> None:
         """Each rate when it changes, and about once a second; leads off and on again."""
-        fields = np.frombuffer(frame, self._layout.dtype, offset=HEADER_BYTES, count=4).tolist()
         for channel, value in zip(self._layout.numerics, fields[self._layout.waves :]):
             before, packets = self._told.get(channel, (None, 0))
             if value != before or packets + 1 >= self._layout.feed.rate_hz:

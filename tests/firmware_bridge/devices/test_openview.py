@@ -179,7 +179,7 @@ def test_no_frame_is_accepted_that_a_check_rejects() -> None:
 
 def test_control_without_the_range_check_bad_frames_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     data, rejected = bad_frames(4_000)
-    monkeypatch.setattr(openview.Decoder, "_possible", lambda self, frame: True)
+    monkeypatch.setattr(openview.Decoder, "_possible", lambda self, waves: True)
     assert len(accepted(data, 4_000) & set(rejected)) > 100
 
 
