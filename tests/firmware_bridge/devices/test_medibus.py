@@ -245,8 +245,8 @@ def test_what_is_not_right_is_counted_by_its_reason(data: bytes, reason: str) ->
     "bad",
     [b"\xd7" + b"\x80\x80" * 2, b"\xd7" + b"\x80\x80" * 4, b"\xd3" + b"\x80\x80" * 3,
      b"\xd7\x80\x80\x80\x80\x80", b"\xd7\xcf\xc0" + b"\x80\x80" * 3, b"\xd7" + b"\x80\xc0" * 3,
-     b"\xdf" + b"\x80\x80" * 4],
-    ids=["short", "long", "mask", "odd", "corrupt", "mixed", "a fourth stream"],
+     b"\xdf" + b"\x80\x80" * 4, b"\xd7" + b"\x80" * 64],
+    ids=["short", "long", "mask", "odd", "corrupt", "mixed", "a fourth stream", "endless"],
 )  # fmt: skip
 def test_damaged_records_are_lost_samples(bad: bytes) -> None:
     found = decoder()
