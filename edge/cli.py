@@ -140,6 +140,15 @@ def synthesize(
 
 
 @app.command()
+def doctor(
+    probe: Annotated[str, typer.Option(help="Port: /dev/ttyUSB0, tcp://host:port, file://...")],
+    json: Json = False,
+) -> None:
+    """Which device is on a port? Only listens. Example: medge doctor --probe /dev/ttyUSB0"""
+    _call("edge.doctor:doctor", port=probe, as_json=json)
+
+
+@app.command()
 def emulate(
     device: Annotated[str, typer.Argument(help="A registered device, say nonin-7.")],
     link: Annotated[Optional[str], typer.Option(help="A serial port, under this link.")] = None,

@@ -13,8 +13,8 @@ import numpy as np
 
 from edge.errors import LinkError, StartError
 from edge.registry import load, resolve
-from edge.sources.sampleclock import SampleClock
 from edge.types import SourceLost, Waveform
+from firmware_bridge.clockmodel import SampleClock
 from firmware_bridge.link import Link
 from firmware_bridge.ports import open_port
 from firmware_bridge.types import LinkLost, Loss, SampleBlock

@@ -1,0 +1,86 @@
+"""`medge doctor`: what is connected to this machine. Only listens."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from firmware_bridge.probe import Probed
+    from firmware_bridge.types import Wire
+
+
+def doctor(port: str, as_json: bool) -> int:
+    """Say which device is on `port`; exit code 0 when one was recognised, 1 when none or several
+    were."""
+    from firmware_bridge.probe import probe
+
+    probed = probe(port, told=lambda line: print(line, file=sys.stderr))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(_document(probed))).decode())
+    else:
+        print(_text(probed))
+    return 0 if len(probed.found) == 1 else 1
+
+
+def _document(probed: Probed) -> dict[str, object]:
+    return {
+        "port": probed.port,
+        "stable_port": probed.stable,
+        "found": [
+            {"device": f.name, "setting": _setting(f.wire), "frames": f.frames,
+             "share": round(f.share, 3)} for f in probed.found
+        ],
+        "heard_bytes": {_setting(wire): n for wire, n in probed.heard_bytes.items()},
+        "not_found_by_listening": list(probed.mute),
+        "config": _snippet(probed) if len(probed.found) == 1 else None,
+    }  # fmt: skip
+
+
+def _text(probed: Probed) -> str:
+    lines = []
+    if len(probed.found) == 1:
+        (one,) = probed.found
+        lines.append(
+            f"{probed.port}: {one.name} at {_setting(one.wire)}"
+            f" ({one.frames} frames in a row, {one.share:.0%} of the bytes)"
+        )
+    elif probed.found:
+        names = " or ".join(f.name for f in probed.found)
+        lines.append(f"{probed.port}: {names}, which sound alike; say which one it is")
+    elif any(probed.heard_bytes.values()):
+        lines.append(f"{probed.port}: nothing recognised, though something speaks there")
+    else:
+        lines.append(f"{probed.port}: nothing recognised; silence")
+    if probed.stable and probed.stable != probed.port:
+        lines.append(f"its name that stays when devices are plugged in anew: {probed.stable}")
+    if len(probed.found) == 1:
+        lines += ["", _snippet(probed)]
+    elif not probed.found:
+        lines.append(f"who speaks only when asked is never found: {', '.join(probed.mute)}")
+    return "\n".join(lines)
+
+
+def _setting(wire: Wire) -> str:
+    return f"{wire.baud} {wire.bytesize}{wire.parity}{wire.stopbits}"
+
+
+def _snippet(probed: Probed) -> str:
+    """The lines of a configuration for what was found."""
+    from firmware_bridge.devices import device
+
+    found = device(probed.found[0].name)
+    lines = [
+        "[[sources]]",
+        'kind = "monitor"',
+        f'device = "{found.name}"',
+        f'port = "{probed.stable or probed.port}"',
+    ]
+    if found.feeds:
+        feed = found.feeds[0]
+        wired = feed.channels[0] or "MDC_ECG_ELEC_POTL_II"
+        why = "" if feed.channels[0] else "  # what is wired to it"
+        lines += ["channel = 1", f'mdc = "{wired}"{why}', f'unit = "{feed.unit}"']
+    return "\n".join(lines)

@@ -1,0 +1,48 @@
+"""What a link's losses mean: technical alarm conditions, on change, for whoever raises alarms.
+
+Owns the mapping from `Loss` to code and priority, and that an outage is told once: what cannot be
+opened again after it was unplugged is the same condition. Priorities: IEC 60601-1-8, 6.1.2; a
+source that no longer monitors is never merely information.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firmware_bridge.types import Alert, AlertKind, LinkLost, LinkUp, Loss, Priority
+
+if TYPE_CHECKING:
+    from firmware_bridge.types import LinkMessage
+
+CODES = {
+    Loss.ABSENT: "medge:device-absent",
+    Loss.UNPLUGGED: "medge:device-absent",
+    Loss.SILENT: "medge:device-silent",
+    Loss.GARBAGE: "medge:device-unintelligible",
+    Loss.REFUSED: "medge:device-refuses",
+}
+PRIORITY = Priority.MEDIUM
+
+
+class LinkCondition:
+    """The one condition that a link can be in."""
+
+    def __init__(self) -> None:
+        self._active: Alert | None = None
+
+    def on(self, message: LinkMessage) -> list[Alert]:
+        """The alerts that a message of the link begins or ends, at that message's time."""
+        if isinstance(message, LinkUp):
+            return self._change(None)
+        if not isinstance(message, LinkLost):
+            return []
+        code = CODES[message.reason]
+        if self._active is not None and self._active.code == code:
+            return []
+        text = f"{message.reason.value}: {message.detail}"
+        return self._change(Alert(code, AlertKind.TECHNICAL, PRIORITY, True, text))
+
+    def _change(self, to: Alert | None) -> list[Alert]:
+        was, self._active = self._active, to
+        ended = [] if was is None else [Alert(was.code, was.kind, was.priority, False, was.text)]
+        return ended if to is None else [*ended, to]

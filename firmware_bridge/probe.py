@@ -1,0 +1,171 @@
+"""Which device is on a port: found by listening alone. Not one byte is ever sent.
+
+Owns the settings that are tried and when a device counts as recognised: its decoder must take
+`Device.sure_frames` frames one after the other with nothing between them, and leave at most one
+byte in ten of all that came since its first frame. A device that speaks only when asked cannot be
+found this way, and is named instead.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from firmware_bridge.address import parse
+from firmware_bridge.devices import DEVICES, device
+from firmware_bridge.errors import AddressError, LinkError
+from firmware_bridge.ports import Connecting, open_port, stable_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from firmware_bridge.ports import Port
+    from firmware_bridge.types import Device, Wire
+
+LISTEN_S = 8.0  # at each setting: three messages of a device that speaks every two seconds
+QUIET_S = 3.5  # nothing at all for this long is silence
+SHARE = 0.9
+SLICE_BYTES = 16  # how finely frames and what lies between them are told apart
+LISTENED_TO = ("serial", "tcp", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A device that was heard: at which setting, how many frames in a row, and which share of the
+    bytes since the first frame they explain."""
+
+    name: str
+    wire: Wire
+    frames: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What was found on a port: nothing, a device, or several that cannot be told apart.
+
+    `stable` is the name that the port keeps (None: it has no other). `heard_bytes` at each setting;
+    `mute` are the devices that can be recognised by nobody who only listens.
+    """
+
+    port: str
+    stable: str | None
+    found: tuple[Recognised, ...]
+    heard_bytes: dict[Wire, int]
+    mute: tuple[str, ...]
+
+
+class Ear:
+    """One device's decoder, and how well it fits what is heard."""
+
+    def __init__(self, made: Device) -> None:
+        self.device = made
+        self._decoder = made.decoder()
+        self._before_first = 0
+        self._skipped_first = 0
+        self._run = 0
+        self.longest_run = 0
+
+    def hear(self, data: bytes) -> None:
+        for at in range(0, len(data), SLICE_BYTES):
+            self._hear(data[at : at + SLICE_BYTES])
+
+    @property
+    def share(self) -> float:
+        """Of the bytes since the first frame, those that are not skipped."""
+        counters = self._decoder.counters
+        received = counters.received_bytes - self._before_first
+        if not counters.frames or not received:
+            return 0.0
+        return 1.0 - (counters.skipped_bytes - self._skipped_first) / received
+
+    @property
+    def sure(self) -> bool:
+        return self.longest_run >= self.device.sure_frames and self.share >= SHARE
+
+    def _hear(self, data: bytes) -> None:
+        before = self._decoder.counters
+        self._decoder.feed(data)
+        after = self._decoder.counters
+        if not before.frames and after.frames:
+            self._before_first = before.received_bytes
+            self._skipped_first = after.skipped_bytes
+        torn = after.skipped_bytes > before.skipped_bytes
+        if before.frames and (torn or sum(after.rejects.values()) > sum(before.rejects.values())):
+            self._run = 0
+        self._run += after.frames - before.frames
+        self.longest_run = max(self.longest_run, self._run)
+
+
+def probe(
+    address: str,
+    *,
+    listen_s: float = LISTEN_S,
+    quiet_s: float = QUIET_S,
+    told: Callable[[str], None] = lambda line: None,
+    open_port: Callable[[str, Wire], Port | Connecting] = open_port,
+) -> Probed:
+    """Listen at every setting that a known device speaks at, until one is recognised.
+
+    `told` hears what is being tried. Raises `AddressError` for what cannot be listened to,
+    `LinkError` when the port is not there.
+    """
+    parsed = parse(address)
+    if parsed.scheme not in LISTENED_TO:
+        raise AddressError(
+            f"'{parsed.scheme}' cannot be probed", f"use one of: {', '.join(LISTENED_TO)}"
+        )
+    devices = [device(name) for name in DEVICES]
+    known = [made for made in devices if made.sure_frames and not made.datagrams]
+    heard_bytes: dict[Wire, int] = {}
+    found: tuple[Recognised, ...] = ()
+    for wire in settings(known, parsed.scheme == "serial"):
+        told(f"listening at {wire.baud} baud {wire.bytesize}{wire.parity}{wire.stopbits}")
+        ears = [Ear(d) for d in known if d.wire == wire or parsed.scheme != "serial"]
+        port = open_port(address, wire)
+        heard_bytes[wire] = _listen(port, ears, listen_s, quiet_s)
+        found = recognised(ears, wire)
+        if found:
+            break
+    mute = tuple(made.name for made in devices if made not in known)
+    stable = stable_path(parsed.path) if parsed.scheme == "serial" else None
+    return Probed(address, stable, found, heard_bytes, mute)
+
+
+def settings(devices: Iterable[Device], serial: bool) -> list[Wire]:
+    """Every setting once; a port without settings has one."""
+    wires = list(dict.fromkeys(made.wire for made in devices))
+    return wires if serial else wires[:1]
+
+
+def recognised(ears: Iterable[Ear], wire: Wire) -> tuple[Recognised, ...]:
+    """Who is sure of what was heard, the best explanation first."""
+    sure = [Recognised(e.device.name, wire, e.longest_run, e.share) for e in ears if e.sure]
+    return tuple(sorted(sure, key=lambda found: (-found.share, -found.frames)))
+
+
+def _listen(opened: Port | Connecting, ears: list[Ear], listen_s: float, quiet_s: float) -> int:
+    """Read until somebody is sure, the time is over or the port ends; how many bytes came. Closes
+    the port."""
+    began_s, heard = time.monotonic(), 0
+    try:
+        while not any(ear.sure for ear in ears):
+            left_s = began_s + (listen_s if heard else quiet_s) - time.monotonic()
+            if left_s <= 0:
+                break
+            select.select([opened.fileno()], [], [], left_s)
+            if isinstance(opened, Connecting):
+                opened = opened.settled() or opened
+                continue
+            data = opened.read()
+            heard += len(data)
+            for ear in ears:
+                ear.hear(data)
+    except LinkError:
+        if not heard:
+            raise
+    finally:
+        opened.close()
+    return heard
