@@ -56,7 +56,7 @@ recipes: .venv-recipes/.done
 
 .venv/.test: .venv/.demo
 	$(PIP) -e '.[demo,test]'
-	$(PIP) --no-deps bitalino==1.2.6  # what it depends on is for Bluetooth and wants a compiler
+	$(PIP) --no-deps bitalino  # what it depends on is for Bluetooth and wants a compiler
 	touch $@
 
 .venv/.lint: .venv/.test

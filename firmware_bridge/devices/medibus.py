@@ -244,9 +244,12 @@ class Decoder:
         self._told[frame.code] = seen
 
     def _tell(self, term: Term, value: float | None) -> None:
-        validity = Validity.UNAVAILABLE if value is None else Validity.VALID
-        if value is not None and self._alerts.get("texts"):
-            validity = Validity.INVALID
+        texts = self._alerts.get("texts")
+        validity = Validity.UNAVAILABLE
+        if value is not None and texts is None:
+            validity = Validity.QUESTIONABLE  # whether it ventilates has not been said yet
+        elif value is not None:
+            validity = Validity.INVALID if texts else Validity.VALID
         scaled = None if value is None else value * term.factor
         self._out.append(numeric(term.channel, scaled, validity, self._clock_ns))
 
@@ -381,7 +384,7 @@ def _device(name: str, title: str, dialect: Dialect) -> Device:
             for feed, term, unit in codes.WAVES.values()
         ),
         numerics=tuple(dict.fromkeys(term.channel for term in terms)),
-        proved_by="requests byte for byte those of VSCaptureDrgVent; dates as real devices wrote",
+        proved_by="VSCaptureDrgVent 8f2a707 reads the emulator; our requests are the same bytes",
         unproved="a real device; its times; the codes beyond the public tables",
     )
 

@@ -149,6 +149,7 @@ class Splitter:
             self.rejects["record"] += 1
             self._skip(len(self._record) + 1)
             self._record = bytearray()
+            self._out.append(Record({}, damaged=True))
         else:
             self._record.append(byte)
 

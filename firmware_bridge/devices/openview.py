@@ -9,26 +9,30 @@ repositories `protocentral_openview`: `lib/boards`, `lib/protocol/packet_framer_
 
 MAX30102: red u32, infrared u32 (18 bits each). ADS1292R: ECG, breathing, heart rate and breathing
 rate, int16 each; a packet of nothing but zeros means that an electrode is off. ADS1293: leads I,
-II and V1, int32 each (24 bits). Rates are those of the sketches, which poll: nominal. All samples
-are counts of the converter (unit 1), because gain and filters are the sketch's.
+II and V1, int32 each (24 bits). Sample rates are those of the sketches, which poll: nominal. All
+samples are counts of the converter (unit 1), because gain and filters are the sketch's. A MAX30102
+without any light at all does not answer, and its sketch sends zeros.
 
-There is no checksum and no counter. A frame is trusted when its seven fixed bytes are in place,
-its values are in the converter's range, and it either follows the last trusted frame directly or
-is itself followed by the five bytes of a header. Random bytes pass once in 2^96 positions. What
-cannot be seen by anybody: damage inside the payload, and a cut of exactly one frame's length out of
-two frames. Bytes skipped between frames count as the lost frames that would fill them, rounded.
+There is no checksum and no counter, and two of the boards have frames of the same length and type.
+A frame is trusted when its seven fixed bytes are in place, its values are in the converter's range
+and its rates are possible (which the other board's are not), and it either follows the last trusted
+frame directly or is itself followed by the five bytes of a header. Random bytes pass once in 2^96
+positions. What cannot be seen by anybody: damage inside the payload, and a cut of exactly one
+frame's length out of two frames. Bytes skipped between frames count as the lost frames that would
+fill them, rounded.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firmware_bridge.nomenclature import numeric
+from firmware_bridge.nomenclature import TERMS, numeric
 from firmware_bridge.session import listening
 from firmware_bridge.types import (
     Alert,
@@ -54,7 +58,7 @@ TYPE_DATA = 2
 HEADER_BYTES = 5
 SILENT_S = 1.0
 
-LEAD_OFF_PACKETS = 13  # about 0.1 s of nothing but zeros
+OFF_PACKETS = 13  # about 0.1 s of nothing but zeros
 UNIT = "1"
 
 
@@ -62,7 +66,8 @@ UNIT = "1"
 class Layout:
     """One board's payload: `waves` samples of `dtype` with values in `low..high`, then rates.
 
-    `numerics` are the MDC ids of int16 fields behind the waves; 0 there means not available.
+    `numerics` are the MDC ids of int16 fields behind the waves; 0 there means not available. `off`
+    is the alert that packets of zeros mean, if they mean one.
     """
 
     feed: Feed
@@ -71,6 +76,13 @@ class Layout:
     low: int
     high: int
     numerics: tuple[str, ...] = ()
+    off: Alert | None = None
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """Lowest and highest possible value of each field."""
+        rates = [(TERMS[channel].low, TERMS[channel].high) for channel in self.numerics]
+        return ((self.low, self.high),) * self.waves + tuple(rates)
 
     @property
     def header(self) -> bytes:
@@ -83,10 +95,18 @@ def _feed(channels: tuple[str, ...], rate_hz: float, low: float, high: float) ->
     return Feed("wave", channels, rate_hz, UNIT, 1.0, low, high)
 
 
-MAX30102 = Layout(_feed(("", ""), 100.0, 0, 2**18 - 1), "<u4", 2, 0, 2**18 - 1)
+def _off(code: str, text: str, channel: str) -> Alert:
+    return Alert(code, AlertKind.TECHNICAL, Priority.LOW, True, text, channel)
+
+
+MAX30102 = Layout(
+    _feed(("", ""), 100.0, 0, 2**18 - 1),
+    "<u4", 2, 0, 2**18 - 1, off=_off("openview:no-light", "the sensor does not answer", ""),
+)  # fmt: skip
 ADS1292R = Layout(
     _feed(("MDC_ECG_ELEC_POTL", "MDC_RESP"), 125.0, -(2**15), 2**15 - 1),
     "<i2", 2, -(2**15), 2**15 - 1, ("MDC_ECG_HEART_RATE", "MDC_RESP_RATE"),
+    _off("MDC_EVT_LEADS_OFF", "electrode off", "MDC_ECG_ELEC_POTL"),
 )  # fmt: skip
 ADS1293 = Layout(
     _feed(
@@ -113,6 +133,9 @@ class Decoder:
         self._layout = layout
         self._header = layout.header
         self._size = HEADER_BYTES + int.from_bytes(self._header[2:4], "little") + len(STOP)
+        width = layout.waves + len(layout.numerics)
+        self._bounds = layout.bounds
+        self._fields = struct.Struct(f"<{width}{np.dtype(layout.dtype).char}")
         self._pending = b""
         self._seq = 0
         self._locked = False  # a frame was trusted before
@@ -151,8 +174,8 @@ class Decoder:
             return 0
         if buffer[end - len(STOP) : end] != STOP:
             return self._reject("trailer")
-        frame = buffer[at:end]
-        if not self._possible(frame):
+        fields = self._fields.unpack_from(buffer, at + HEADER_BYTES)
+        if not self._possible(fields):
             return self._reject("range")
         if not self._locked or self._since:
             behind = buffer[end : end + HEADER_BYTES]
@@ -160,7 +183,7 @@ class Decoder:
                 return self._reject("unconfirmed")
             if len(behind) < HEADER_BYTES:
                 return 0
-        return self._accept(frame)
+        return self._accept(buffer[at + HEADER_BYTES : end - len(STOP)], fields)
 
     def _no_header(self, buffer: bytes, at: int) -> int:
         here = buffer[at : at + HEADER_BYTES]
@@ -173,11 +196,10 @@ class Decoder:
         found = buffer.find(START[0], at + 1)
         return self._skip((found if found >= 0 else len(buffer)) - at)
 
-    def _possible(self, frame: bytes) -> bool:
-        waves = np.frombuffer(frame, self._layout.dtype, self._layout.waves, HEADER_BYTES)
-        return bool((waves >= self._layout.low).all() and (waves <= self._layout.high).all())
+    def _possible(self, fields: tuple[int, ...]) -> bool:
+        return all(low <= value <= high for value, (low, high) in zip(fields, self._bounds))
 
-    def _accept(self, frame: bytes) -> int:
+    def _accept(self, payload: bytes, fields: tuple[int, ...]) -> int:
         lost = (2 * self._since + self._size) // (2 * self._size) if self._locked else 0
         if lost:
             self._end_run()
@@ -186,14 +208,14 @@ class Decoder:
         self._tally["frames"] += 1
         self._tally["lost"] += lost
         self._locked, self._since = True, 0
-        self._run.append(frame[HEADER_BYTES : -len(STOP)])
-        if self._layout.numerics:
-            self._take_rates(frame)
+        self._run.append(payload)
+        self._take_rates(fields)
+        if self._layout.off is not None:
+            self._take_off(self._layout.off, fields)
         return self._size
 
-    def _take_rates(self, frame: bytes) -> None:
-        """Each rate when it changes, and about once a second; leads off and on again."""
-        fields = np.frombuffer(frame, self._layout.dtype, offset=HEADER_BYTES, count=4).tolist()
+    def _take_rates(self, fields: tuple[int, ...]) -> None:
+        """Each rate when it changes, and about once a second."""
         for channel, value in zip(self._layout.numerics, fields[self._layout.waves :]):
             before, packets = self._told.get(channel, (None, 0))
             if value != before or packets + 1 >= self._layout.feed.rate_hz:
@@ -201,14 +223,13 @@ class Decoder:
                 self._out.append(numeric(channel, float(value), validity))
                 packets = -1
             self._told[channel] = (value, packets + 1)
-        was_off = self._zeros >= LEAD_OFF_PACKETS
+
+    def _take_off(self, off: Alert, fields: tuple[int, ...]) -> None:
+        was_off = self._zeros >= OFF_PACKETS
         self._zeros = 0 if any(fields) else self._zeros + 1
-        is_off = self._zeros >= LEAD_OFF_PACKETS
+        is_off = self._zeros >= OFF_PACKETS
         if is_off != was_off:
-            self._out.append(
-                Alert("MDC_EVT_LEADS_OFF", AlertKind.TECHNICAL, Priority.LOW, is_off,
-                      "electrode off", "MDC_ECG_ELEC_POTL")
-            )  # fmt: skip
+            self._out.append(replace(off, active=is_off))
 
     def _end_run(self) -> None:
         """Turn the frames accepted since the last gap into one block."""
@@ -217,7 +238,7 @@ class Decoder:
         layout, n = self._layout, len(self._run)
         fields = np.frombuffer(b"".join(self._run), layout.dtype).reshape(n, -1)
         samples = fields[:, : layout.waves].astype(np.float32)
-        if layout.numerics:
+        if layout.off is not None:
             samples[~fields.any(axis=1)] = np.nan
         seq = self._seq + self._run_lost
         self._out.append(
@@ -252,13 +273,12 @@ def _device(layout: Layout, name: str, title: str, sure_frames: int, unproved: s
     )
 
 
-# The first two have frames of the same length and type: nothing on the line tells them apart.
 DEVICE_MAX30102 = _device(
-    MAX30102, "openview-max30102", "ProtoCentral MAX30102", 0,
+    MAX30102, "openview-max30102", "ProtoCentral MAX30102", 100,
     "16-bit Arduinos, whose sketch shifts an int by 16",
 )  # fmt: skip
 DEVICE_ADS1292R = _device(
-    ADS1292R, "openview-ads1292r", "ProtoCentral ADS1292R", 0, "older sketches, payload 20 bytes"
+    ADS1292R, "openview-ads1292r", "ProtoCentral ADS1292R", 100, "older sketches, payload 20 bytes"
 )
 DEVICE_ADS1293 = _device(
     ADS1293, "openview-ads1293", "ProtoCentral ADS1293", 20, "rate: the app says 128 Hz"

@@ -105,7 +105,8 @@ class _Ventilator:
                 continue
             seen.add(term.channel)
             value = self._scene.patient.value(term.channel, t_s) / term.factor
-            out += f"{code:02X}{value:4.1f}".encode()[:6].ljust(6)
+            text = f"{value:4.1f}" if value < 99.95 else f"{value:4.0f}"
+            out += f"{code:02X}{text}".encode()
         return out
 
     def _alarms(self, t_s: float) -> bytes:

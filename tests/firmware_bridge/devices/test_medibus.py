@@ -51,6 +51,7 @@ REQUESTS = {
     "1B 55 37 30 0D": command(medibus.STOP),
     "01 51 35 32 0D": response(medibus.ICC),
 }
+VENTILATING = response(medibus.TEXTS, b"014IPPV\x03")
 # PEEP 5.0 and PIP 22 mbar
 MEASURED = b"\x01$78 5.07D 22 66\x0d"
 # three streams at 20 ms: pressure -50..150 mbar, flow -200..200 L/min, volume 0..2000 mL
@@ -76,7 +77,7 @@ def test_requests_are_byte_for_byte_those_of_a_foreign_host(expected: str) -> No
 
 def test_a_worked_response() -> None:
     """1 mbar is 1.0197 cmH2O."""
-    found = values(decoder().feed(MEASURED))
+    found = values(decoder().feed(VENTILATING + MEASURED))
     assert found["MDC_PRESS_AWAY_END_EXP_POS"] == (pytest.approx(5.0986, abs=1e-4), Validity.VALID)
     assert found["MDC_PRESS_AWAY_INSP_PEAK"][0] == pytest.approx(22.4338, abs=1e-4)
 
@@ -244,8 +245,8 @@ def test_what_is_not_right_is_counted_by_its_reason(data: bytes, reason: str) ->
     "bad",
     [b"\xd7" + b"\x80\x80" * 2, b"\xd7" + b"\x80\x80" * 4, b"\xd3" + b"\x80\x80" * 3,
      b"\xd7\x80\x80\x80\x80\x80", b"\xd7\xcf\xc0" + b"\x80\x80" * 3, b"\xd7" + b"\x80\xc0" * 3,
-     b"\xdf" + b"\x80\x80" * 4],
-    ids=["short", "long", "mask", "odd", "corrupt", "mixed", "a fourth stream"],
+     b"\xdf" + b"\x80\x80" * 4, b"\xd7" + b"\x80" * 64],
+    ids=["short", "long", "mask", "odd", "corrupt", "mixed", "a fourth stream", "endless"],
 )  # fmt: skip
 def test_damaged_records_are_lost_samples(bad: bytes) -> None:
     found = decoder()
@@ -285,12 +286,14 @@ def test_what_is_not_measured_any_more_is_unavailable() -> None:
     assert values(impossible)["MDC_PULS_OXIM_SAT_O2"] == (None, Validity.INVALID)
 
 
-def test_what_is_measured_in_standby_is_invalid() -> None:
+def test_what_is_measured_in_standby_is_invalid_and_before_any_text_questionable() -> None:
     found = decoder()
+    peak = values(found.feed(MEASURED))["MDC_PRESS_AWAY_INSP_PEAK"]
+    assert peak == (pytest.approx(22.4338, abs=1e-4), Validity.QUESTIONABLE)
     begun = found.feed(response(medibus.TEXTS, b"1E7STANDBY\x03"))
     assert alerts(begun) == [("medibus:text-1E", "", True)]
     assert values(found.feed(MEASURED))["MDC_PRESS_AWAY_INSP_PEAK"] == (None, Validity.INVALID)
-    assert alerts(found.feed(response(medibus.TEXTS, b"014IPPV\x03"))) == [
+    assert alerts(found.feed(VENTILATING)) == [
         ("medibus:text-1E", "", False)]  # fmt: skip
     assert values(found.feed(MEASURED))["MDC_PRESS_AWAY_INSP_PEAK"][1] is Validity.VALID
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge.devices import device, openview
+from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.types import Alert, Numeric, SampleBlock, Validity
@@ -66,15 +67,14 @@ def test_worked_frames(name: str, frame: bytes, samples: list[int]) -> None:
 @given(st.integers(0, 2), st.data())
 def test_round_trip(which: int, data: st.DataObject) -> None:
     layout = LAYOUTS[which]
-    one = st.integers(layout.low, layout.high)
-    width = layout.waves + len(layout.numerics)
-    rows = data.draw(st.lists(st.lists(one, min_size=width, max_size=width), min_size=1))
+    row_of = st.tuples(*(st.integers(int(low), int(high)) for low, high in layout.bounds))
+    rows = data.draw(st.lists(row_of, min_size=1))
     stream = b"".join(openview.encode(layout, np.array(rows)))
     found = openview.Decoder(layout).feed(stream + layout.header)
     samples = np.concatenate([m.samples for m in found if isinstance(m, SampleBlock)])
     for row, sample in zip(rows, samples.tolist()):
-        off = layout.numerics and not any(row)
-        assert np.isnan(sample).all() if off else sample == row[: layout.waves]
+        off = layout.off is not None and not any(row)
+        assert np.isnan(sample).all() if off else sample == list(row[: layout.waves])
 
 
 def test_rates_are_told_on_change_and_once_a_second() -> None:
@@ -86,13 +86,37 @@ def test_rates_are_told_on_change_and_once_a_second() -> None:
     assert heart == [72.0, 72.0, 75.0]
 
 
-def test_a_rate_that_cannot_be_is_no_number() -> None:
+def test_a_rate_of_zero_is_not_available() -> None:
     layout = openview.ADS1292R
-    values = np.array([[1, 2, 351, -1], [1, 2, 0, 0]])
-    stream = b"".join(openview.encode(layout, values)) + layout.header
-    found = [(m.value, m.validity) for m in openview.Decoder(layout).feed(stream)
-             if isinstance(m, Numeric)]  # fmt: skip
-    assert found == [(None, Validity.INVALID)] * 2 + [(None, Validity.UNAVAILABLE)] * 2
+    [frame] = openview.encode(layout, np.array([[1, 2, 0, 0]]))
+    found = openview.Decoder(layout).feed(frame + layout.header)
+    assert [(m.value, m.validity) for m in found if isinstance(m, Numeric)] == [
+        (None, Validity.UNAVAILABLE)] * 2  # fmt: skip
+
+
+@pytest.mark.parametrize("rates", [[351, 15], [-1, 15], [72, 251], [72, -1]], ids=str)
+def test_an_impossible_rate_is_no_frame_of_this_board(rates: list[int]) -> None:
+    layout = openview.ADS1292R
+    [frame] = openview.encode(layout, np.array([[1, 2, *rates]]))
+    decoder = openview.Decoder(layout)
+    assert decoder.feed(frame + layout.header) == []
+    assert decoder.counters.rejects == {"range": 1}
+
+
+def test_each_of_the_two_boards_alike_rejects_the_other() -> None:
+    light, lead = (b"".join(emulated(name, Scene()).say(8.0)) for name in NAMES[:2])
+    for layout, other in ((openview.ADS1292R, light), (openview.MAX30102, lead)):
+        decoder = openview.Decoder(layout)
+        assert not [m for m in decoder.feed(other) if isinstance(m, SampleBlock)]
+        assert decoder.counters.rejects["range"] > 500
+
+
+def test_no_light_at_all_is_a_sensor_that_does_not_answer() -> None:
+    messages = openview.Decoder(openview.MAX30102).feed(LIGHT * 3 + OFF * 20 + LIGHT * 2)
+    assert [(m.code, m.active) for m in messages if isinstance(m, Alert)] == [
+        ("openview:no-light", True), ("openview:no-light", False)]  # fmt: skip
+    [block] = [m for m in messages if isinstance(m, SampleBlock)]
+    assert np.isnan(block.samples[3:23]).all() and np.isfinite(block.samples[:3]).all()
 
 
 def test_leads_off_is_an_alert_on_change_and_its_samples_are_nan() -> None:
@@ -179,7 +203,7 @@ def test_no_frame_is_accepted_that_a_check_rejects() -> None:
 
 def test_control_without_the_range_check_bad_frames_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     data, rejected = bad_frames(4_000)
-    monkeypatch.setattr(openview.Decoder, "_possible", lambda self, frame: True)
+    monkeypatch.setattr(openview.Decoder, "_possible", lambda self, fields: True)
     assert len(accepted(data, 4_000) & set(rejected)) > 100
 
 
