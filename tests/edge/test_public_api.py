@@ -13,6 +13,7 @@ import edge
 from edge import config as configuration
 from edge.clock import NS_PER_S
 from edge.errors import StartError
+from edge.sources.monitor import find_device
 from edge.sources.synthetic import ecg
 
 RATE_HZ, BLOCK = 250.0, 25
@@ -184,5 +185,6 @@ def test_a_plugin_device_and_step(plugins: Path) -> None:
         'kind = "monitor"\ndevice = "board"\nport = "p"\nmdc = "MDC_ECG_ELEC_POTL_II"\nunit = "mV"',
     )
     settings = configuration.parse(text, plugins / "c.toml")
-    assert settings.sources[0].build()._device.title == "Ward board"
+    assert find_device(settings.sources[0].options.device).title == "Ward board"
+    settings.sources[0].build()
     assert configuration.table("preprocess", settings.plugins)["halve"] == "ward_plugins:halve"
