@@ -1,6 +1,10 @@
 /* See firmware.h. The watchdog is kicked here and nowhere else, after the alarm has been driven. */
 #include "firmware.h"
 
+#if (MEDGE_WIRE_VERSION == 0x09) || (MEDGE_WIRE_VERSION == 0x14)
+#error "link frames of this version would look like SMP lines (smp.h)"
+#endif
+
 #define US_PER_MS 1000u
 #define MAX_READS 256u
 
