@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from firmware_bridge.ports import Port
     from firmware_bridge.types import Device, Wire
 
-LISTEN_S = 8.0  # at each setting: three messages of a device that speaks every two seconds
-QUIET_S = 3.5  # nothing at all for this long is silence
+LISTEN_S = 10.0  # at each setting: two messages of a device that speaks every four seconds
+QUIET_S = 5.0  # nothing at all for this long is silence
+HOPELESS_BYTES = 2000  # this many without one frame of anybody: not at this setting
 SHARE = 0.9
 SLICE_BYTES = 16  # how finely frames and what lies between them are told apart
 LISTENED_TO = ("serial", "tcp", "file")
@@ -82,6 +83,11 @@ class Ear:
         return 1.0 - (counters.skipped_bytes - self._skipped_first) / received
 
     @property
+    def hopeless(self) -> bool:
+        counters = self._decoder.counters
+        return not counters.frames and counters.received_bytes >= HOPELESS_BYTES
+
+    @property
     def sure(self) -> bool:
         return self.longest_run >= self.device.sure_frames and self.share >= SHARE
 
@@ -126,7 +132,7 @@ def probe(
         ears = [Ear(d) for d in known if d.wire == wire or parsed.scheme != "serial"]
         port = open_port(address, wire)
         heard_bytes[wire] = _listen(port, ears, listen_s, quiet_s)
-        found = recognised(ears, wire)
+        found = recognised(ears)
         if found:
             break
     mute = tuple(made.name for made in devices if made not in known)
@@ -140,9 +146,11 @@ def settings(devices: Iterable[Device], serial: bool) -> list[Wire]:
     return wires if serial else wires[:1]
 
 
-def recognised(ears: Iterable[Ear], wire: Wire) -> tuple[Recognised, ...]:
+def recognised(ears: Iterable[Ear]) -> tuple[Recognised, ...]:
     """Who is sure of what was heard, the best explanation first."""
-    sure = [Recognised(e.device.name, wire, e.longest_run, e.share) for e in ears if e.sure]
+    sure = [
+        Recognised(e.device.name, e.device.wire, e.longest_run, e.share) for e in ears if e.sure
+    ]
     return tuple(sorted(sure, key=lambda found: (-found.share, -found.frames)))
 
 
@@ -151,7 +159,7 @@ def _listen(opened: Port | Connecting, ears: list[Ear], listen_s: float, quiet_s
     the port."""
     began_s, heard = time.monotonic(), 0
     try:
-        while not any(ear.sure for ear in ears):
+        while not any(ear.sure for ear in ears) and not all(ear.hopeless for ear in ears):
             left_s = began_s + (listen_s if heard else quiet_s) - time.monotonic()
             if left_s <= 0:
                 break
