@@ -85,7 +85,8 @@ def _feed(name: str, channel: str, rate_hz: float, unit: str, lsb: float) -> Fee
     return Feed(name, (channel,), rate_hz, unit, lsb, NO_SAMPLE * lsb, COUNT_MAX * lsb)
 
 
-# 8005313 table 5-3. One count of an ECG is 1 uV there and in LNhealth; VSCaptureWave takes 0.01 mV.
+# 8005313 table 5-3. Which lead is ECG 1, and which pressure INVP 1, is set on the monitor. One
+# count of an ECG is 1 uV there and in LNhealth; VSCaptureWave takes 0.01 mV.
 WAVES = {
     1: _feed("ecg1", "MDC_ECG_ELEC_POTL", 300, "mV", 0.001),
     4: _feed("invp1", "MDC_PRESS_BLD", 100, "mm[Hg]", 0.01),

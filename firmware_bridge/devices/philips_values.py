@@ -79,7 +79,7 @@ UNITS = {  # unit code: UCUM, and what one of the monitor's is in it
     0x0F20: ("mm[Hg]", 1.0),
     0x0F03: ("mm[Hg]", 7.500617),  # kPa
     0x10B2: ("mV", 1.0),
-    0x10C0: ("1", 1.0),  # ohm, of the chest: how deep a breath is, not what the chest weighs
+    0x10C0: ("1", 1.0),  # ohm: of the chest's impedance only the course matters
     0x17A0: ("Cel", 1.0),
 }
 
