@@ -253,7 +253,7 @@ def _counts(known: Mapping[int, bytes], raw: bytes) -> NDArray[np.float64]:
     counts = (words & (1 << significant_bits) - 1).astype(np.float64)
     for item in items_of(known.get(WAVE_FIXED, bytes(4))):
         fixed_id, mask = item.u16(), item.u16()
-        if fixed_id == FIXED_INVALID:
+        if fixed_id == FIXED_INVALID and mask:
             counts[words & mask == mask] = np.nan
     return counts
 

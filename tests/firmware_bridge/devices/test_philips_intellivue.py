@@ -113,6 +113,14 @@ def test_refusals(message: bytes, events: list[Event]) -> None:
     assert answers == ([association.RELEASED] if message == association.RELEASE else [])
 
 
+@pytest.mark.parametrize("kind", [0x0C, 0x19, 0x09, 0x0A, 0x0E, 0x0D])
+def test_a_byte_that_looks_like_a_refusal_is_none(kind: int) -> None:
+    decoder = intellivue.lan_decoder()
+    for rest in (b"", b"\x05\x00", b"\xff\x00", bytes(40)):
+        assert decoder.feed(bytes([kind]) + rest) == []
+    assert sum(decoder.counters.rejects.values()) == 4
+
+
 def test_what_the_monitor_refuses_to_do_is_counted() -> None:
     decoder = intellivue.lan_decoder()
     decoder.feed(wire_format.message(wire_format.ROER, 1, 0x0B, b""))
