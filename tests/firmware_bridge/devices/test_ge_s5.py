@@ -244,6 +244,21 @@ def test_alarms_are_said_on_change() -> None:
     ]
 
 
+def test_a_change_that_was_lost_is_known_within_seconds(wire: Any) -> None:
+    """In differential mode the monitor says a change once; the record is damaged on the line."""
+    wired = wire("ge-s5", Scene(faults=(Fault(3.0, 100.0, Kind.ALARM),)))
+    inbox = wired.cable._take
+
+    def damaged(frames: list[bytes]) -> None:
+        inbox([f.replace(b"HR HIGH", b"HR HYGH") if wired._t_s < 10 else f for f in frames])
+
+    wired.cable._take = damaged
+    assert not [m for m in wired.run(10.0) if isinstance(m, Alert)]
+    assert wired.link.counters.stream.rejects == {"checksum": 1}
+    messages = wired.run(ge_s5.ALARMS_EVERY_S)
+    assert [m.code for m in messages if isinstance(m, Alert)] == ["ge-s5:HR HIGH"]
+
+
 def test_an_alarm_text_is_made_printable() -> None:
     [alert] = ge_s5.Decoder().feed(alarms(1, ("Pulse\n\x07 low ", 2)))
     assert isinstance(alert, Alert)
