@@ -7,9 +7,9 @@ are `ge_s5_numerics`', frames and records `ge_s5_records`'.
 
 What is asked: displayed values of all classes every 5 s (the shortest interval that M1017617
 chapter 3 allows), the four waves of `WAVES` (525 of the 600 samples a second of chapter 4, which
-with the values fill 93 % of the line), and alarms as they change (chapter 5; monitors before
-CARESCAPE ignore that). Chapter 4: a monitor whose line was held up for 2 s stops its waves; what
-has not been heard for `ASK_AGAIN_S` of the monitor's clock is asked for again.
+with the values fill 93 % of the line), and alarms as they change and now and then (chapter 5;
+monitors before CARESCAPE ignore that). Chapter 4: a monitor whose line was held up for 2 s stops
+its waves; what has not been heard for `ASK_AGAIN_S` of the monitor's clock is asked for again.
 
 Record numbers tell of lost records. The documents do not say whether all records are numbered
 together or each kind for itself, so the smaller of both gaps is believed.
@@ -64,7 +64,8 @@ WIRE = Wire(19_200, parity="E", rtscts=True)
 DISPLAYED_EVERY_S = 5
 ALL_CLASSES = 0b1110  # ext1, ext2, ext3; basic is sent unless bit 0 denies it
 START, STOP = 0, 1
-ALARM_ON_CHANGE, ALARM_OFF = 2, 3
+ALARM_NOW, ALARM_ON_CHANGE, ALARM_OFF = 0, 2, 3
+ALARMS_EVERY_S = 15.0  # a change that was damaged on the line is known by then
 ASK_AGAIN_S = 12
 JUMP_S = 3600  # of the monitor's clock: no silence lasts that long
 
@@ -85,7 +86,8 @@ def _feed(name: str, channel: str, rate_hz: float, unit: str, lsb: float) -> Fee
     return Feed(name, (channel,), rate_hz, unit, lsb, NO_SAMPLE * lsb, COUNT_MAX * lsb)
 
 
-# 8005313 table 5-3. One count of an ECG is 1 uV there and in LNhealth; VSCaptureWave takes 0.01 mV.
+# 8005313 table 5-3. Which lead is ECG 1, and which pressure INVP 1, is set on the monitor. One
+# count of an ECG is 1 uV there and in LNhealth; VSCaptureWave takes 0.01 mV.
 WAVES = {
     1: _feed("ecg1", "MDC_ECG_ELEC_POTL", 300, "mV", 0.001),
     4: _feed("invp1", "MDC_PRESS_BLD", 100, "mm[Hg]", 0.01),
@@ -109,7 +111,7 @@ def wave_request(kinds: Sequence[int], action: int = START, level: int = 0) -> b
 
 
 def alarm_request(command: int) -> bytes:
-    """Ask for alarms as they change, or no more (M1017617 chapter 5)."""
+    """Ask for alarms once, as they change, or no more (M1017617 chapter 5)."""
     return encode(ALARM, [(0, struct.pack("<h10x", command))])
 
 
@@ -329,7 +331,10 @@ DEVICE = Device(
             State.STREAMING: DISPLAYED_EVERY_S + 1.0,
         },
         stop=STOP_ALL,
-        beats={State.STARTING: (Beat(2.0, ASK),)},
+        beats={
+            State.STARTING: (Beat(2.0, ASK),),
+            State.STREAMING: (Beat(ALARMS_EVERY_S, frame(alarm_request(ALARM_NOW))),),
+        },
     ),
     decoder=Decoder,
     feeds=tuple(WAVES.values()),

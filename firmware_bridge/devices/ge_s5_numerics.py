@@ -37,6 +37,7 @@ GAS_OFF = 1 << 2 | 1 << 3
 FLOW_DISCONNECTED, FLOW_OBSTRUCTED, FLOW_LEAK = (1 << bit for bit in (2, 5, 6))
 FLOW_OFF = FLOW_DISCONNECTED | 1 << 3 | 1 << 4 | 1 << 7
 SVO2_OFF = 1 << 3 | 1 << 4 | 1 << 7
+SVO2_ARTERIAL = 1  # in the label (3-46)
 SVO2_DOUBTED = 1 << 2 | 1 << 5 | 1 << 8 | 1 << 9
 
 PRESSURES = {  # label: systolic, diastolic, mean
@@ -208,7 +209,8 @@ def _temperatures(groups: list[Group]) -> Iterator[tuple[str, Reading]]:
 def _saturation(spo2: Group, svo2: Group) -> Iterator[tuple[str, Reading]]:
     yield "MDC_PULS_OXIM_SAT_O2", spo2.reading("spo2", 100)
     yield "MDC_PULS_OXIM_PULS_RATE", _rate(spo2.reading("pr"))
-    reading = GONE if svo2.status & SVO2_OFF else svo2.reading("svo2", 100)
+    off = svo2.status & SVO2_OFF or svo2.label == SVO2_ARTERIAL
+    reading = GONE if off else svo2.reading("svo2", 100)
     yield "MDC_SAT_O2_VEN", _doubted(reading, svo2.status & SVO2_DOUBTED)
 
 

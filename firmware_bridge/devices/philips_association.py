@@ -45,7 +45,7 @@ ABORTED = bytes.fromhex(
     "192e110103c129a080a0803080020101060251010000000061803080020101a0"
     "80648080010100000000000000000000"
 )
-REFUSED = bytes.fromhex("0c02 3200")
+REFUSED = bytes.fromhex("0c03320100")
 
 PROTOCOL_1 = 0x80000000
 NOMENCLATURE_1 = 0x40000000
@@ -100,10 +100,21 @@ def accept(min_poll_ms: int = MIN_POLL_MS) -> bytes:
     return _session(ACCEPT, _ACCEPT_HEADER, _user_information(SERVER, min_poll_ms, ()))
 
 
+def kind_of(data: bytes) -> int | None:
+    """Which message of this protocol it is; None for another. Raises `Malformed` for a length that
+    is not its own."""
+    reader = Reader(data)
+    kind = reader.u8()
+    if kind not in (CONNECT, ACCEPT, REFUSE, FINISH, DISCONNECT, ABORT):
+        return None
+    if _length(reader) != reader.left:
+        raise Malformed("association")
+    return kind
+
+
 def parse_accept(data: bytes) -> Profile:
     """What the monitor agrees to. Raises `Malformed`."""
-    reader = Reader(data)
-    if reader.u8() != ACCEPT or _length(reader) != reader.left:
+    if kind_of(data) != ACCEPT:
         raise Malformed("association")
     for mark in _USER_INFORMATION:
         if (at := data.find(mark)) >= 0:

@@ -21,7 +21,7 @@ import numpy as np
 from firmware_bridge.devices import philips_association as association
 from firmware_bridge.devices import philips_messages as wire
 from firmware_bridge.devices import philips_values as values
-from firmware_bridge.devices.philips_frames import Datagrams, Deframer, Malformed, frame
+from firmware_bridge.devices.philips_frames import Datagrams, Deframer, frame
 from firmware_bridge.session import Beat, Dialogue, Event, State, Step
 from firmware_bridge.types import (
     Alert,
@@ -52,6 +52,11 @@ POLLS = (
     (wire.ALARM_MONITOR, 3, wire.ALARM_GROUP),
 )
 MAX_OBJECTS = 256  # of which attributes are remembered
+_ENDS = {
+    association.REFUSE: "the monitor refuses: it may serve another client",
+    association.ABORT: "the monitor aborts the association",
+    association.FINISH: "the monitor ends the association",
+}
 HALF_CLOCK = 1 << 31  # of the relative time, which wraps after 149 hours
 
 
@@ -96,20 +101,15 @@ class Decoder:
 
     def _read(self, data: bytes) -> list[Message]:
         """What one message says. Raises `Malformed`."""
-        if not data:
-            raise Malformed("length")
-        if data[0] == association.ACCEPT:
+        kind = association.kind_of(data)
+        if kind is None:
+            return self._operation(wire.parse_message(data))
+        if kind == association.ACCEPT:
             return self._accept(association.parse_accept(data))
-        if data[0] == association.REFUSE:
-            return [Sign(Event.REFUSED, "the monitor refuses: it may serve another client")]
-        if data[0] == association.ABORT:
-            return [Sign(Event.REFUSED, "the monitor aborts the association")]
-        if data[0] == association.FINISH:
-            released = Send(self._wrap(association.RELEASED))
-            return [released, Sign(Event.REFUSED, "the monitor ends the association")]
-        if data[0] == association.DISCONNECT:
-            return [Sign(Event.ALIVE)]
-        return self._operation(wire.parse_message(data))
+        if kind in _ENDS:
+            answer = [Send(self._wrap(association.RELEASED))] if kind == association.FINISH else []
+            return [*answer, Sign(Event.REFUSED, _ENDS[kind])]
+        return [Sign(Event.ALIVE)]
 
     def _accept(self, profile: association.Profile) -> list[Message]:
         first, self._accepted = not self._accepted, True
@@ -279,12 +279,13 @@ def _dialogue(wrap: Callable[[bytes], bytes]) -> Dialogue:
 _SPEC = 'Philips "IntelliVue Data Export Interface Programming Guide" 4535 642 59271'
 _PROVED = (
     "VSCaptureMP: its requests are ours byte for byte, and it reads the poll result from which 72 "
-    "beats and 97.5 % are decoded here; a monitor's own connect indication; mdpnp's simulated "
-    "monitor, by hand, accepts association, wave priorities and polls over UDP and is read"
+    "beats and 97.5 % are decoded here; a monitor's own connect indication; mdpnp over UDP, by "
+    "hand: its simulated monitor accepts association, wave priorities and polls and is read here, "
+    "its host reads values, waves and alarms of the emulator"
 )
 _UNPROVED = (
-    "a real monitor; scaled waves and alarms against any foreign program; the spacing of relative "
-    "times; the idle time"
+    "a real monitor; waves and alarms that another program made; the spacing of relative times; "
+    "the idle time"
 )
 
 DEVICE = Device(

@@ -79,7 +79,7 @@ UNITS = {  # unit code: UCUM, and what one of the monitor's is in it
     0x0F20: ("mm[Hg]", 1.0),
     0x0F03: ("mm[Hg]", 7.500617),  # kPa
     0x10B2: ("mV", 1.0),
-    0x10C0: ("1", 1.0),  # ohm, of the chest: how deep a breath is, not what the chest weighs
+    0x10C0: ("1", 1.0),  # ohm: of the chest's impedance only the course matters
     0x17A0: ("Cel", 1.0),
 }
 
@@ -253,7 +253,7 @@ def _counts(known: Mapping[int, bytes], raw: bytes) -> NDArray[np.float64]:
     counts = (words & (1 << significant_bits) - 1).astype(np.float64)
     for item in items_of(known.get(WAVE_FIXED, bytes(4))):
         fixed_id, mask = item.u16(), item.u16()
-        if fixed_id == FIXED_INVALID:
+        if fixed_id == FIXED_INVALID and mask:
             counts[words & mask == mask] = np.nan
     return counts
 

@@ -76,7 +76,8 @@ class Monitor:
         self._alarms_sent: list[tuple[str, int]] | None = None
 
     def hear(self, data: bytes, t_s: float) -> list[bytes]:
-        """Requests are answered by what is due next, never at once."""
+        """Requests are answered by what is due next; one for the present alarms at once."""
+        out: list[bytes] = []
         for record in self._deframer.feed(data):
             for part_type, part in record.parts:
                 if part_type == 0 and record.kind == PHDB:
@@ -84,8 +85,8 @@ class Monitor:
                 elif part_type == 0 and record.kind == WAVE:
                     self._request_waves(part, t_s)
                 elif part_type == 0 and record.kind == ALARM:
-                    self._request_alarms(part, t_s)
-        return []
+                    out += self._request_alarms(part, t_s)
+        return out
 
     def next_s(self) -> float | None:
         """When the next record is due."""
@@ -103,7 +104,7 @@ class Monitor:
             elif self._values is not None and at_s == self._values[0]:
                 out.append(self._value_record(at_s))
             else:
-                out += self._alarm_record(at_s)
+                out += self._changed_alarms(at_s)
         return out
 
     def _request_values(self, part: bytes, t_s: float) -> None:
@@ -122,10 +123,13 @@ class Monitor:
         self._waves, self._gap = tuple(granted), True
         self._wave_slot = int(t_s / WAVE_EVERY_S) + 1
 
-    def _request_alarms(self, part: bytes, t_s: float) -> None:
+    def _request_alarms(self, part: bytes, t_s: float) -> list[bytes]:
         (command,) = struct.unpack_from("<h", part)
+        if command == ge_s5.ALARM_NOW:
+            return [self._alarm_record(self._alarms(t_s), t_s)]
         self._alarms_sent = None
         self._alarm_due_s = t_s + 0.1 if command == ge_s5.ALARM_ON_CHANGE else None
+        return []
 
     def _record(self, kind: int, parts: list[tuple[int, bytes]], t_s: float) -> bytes:
         self._number += 1
@@ -241,10 +245,16 @@ class Monitor:
         pmean = self._raw("MDC_PRESS_AWAY_INSP_MEAN", 100, t_s)
         return {"flow_vol2": Group(ON, 0, {"pmean": pmean})}
 
-    def _alarm_record(self, t_s: float) -> list[bytes]:
+    def _alarms(self, t_s: float) -> list[tuple[str, int]]:
+        return [(ALARM_TEXT, YELLOW)] if self._scene.during(Kind.ALARM, t_s) else []
+
+    def _changed_alarms(self, t_s: float) -> list[bytes]:
         self._alarm_due_s = t_s + ALARM_EVERY_S
-        shown = [(ALARM_TEXT, YELLOW)] if self._scene.during(Kind.ALARM, t_s) else []
+        shown = self._alarms(t_s)
         if shown == self._alarms_sent:
             return []
         self._alarms_sent = shown
-        return [self._record(ALARM, [(ge_s5.ALARM_STATUS, ge_s5.encode_alarms(shown))], t_s)]
+        return [self._alarm_record(shown, t_s)]
+
+    def _alarm_record(self, shown: list[tuple[str, int]], t_s: float) -> bytes:
+        return self._record(ALARM, [(ge_s5.ALARM_STATUS, ge_s5.encode_alarms(shown))], t_s)

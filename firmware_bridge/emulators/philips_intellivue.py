@@ -161,7 +161,8 @@ class Monitor:
         self._polls.clear()
 
     def _answers(self, message: bytes, t_s: float) -> list[bytes]:
-        if message[:1] == bytes([association.CONNECT]):
+        kind = association.kind_of(message)
+        if kind == association.CONNECT:
             if self._heard_s is not None:
                 self._end()
                 return [association.ABORTED]
@@ -170,7 +171,7 @@ class Monitor:
         if self._heard_s is None:
             return []
         self._heard_s = t_s
-        if message[:1] == bytes([association.FINISH]):
+        if kind == association.FINISH:
             self._end()
             return [association.RELEASED]
         return self._operation(wire.parse_message(message), t_s)
