@@ -12,6 +12,7 @@ Owns looking, opening and moving, not what is judged already: its taker knows a 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import queue
@@ -140,6 +141,7 @@ class Spool:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._woken = -1
+        self._lock = -1
         self._said_s: float | None = None
         self._counts = {"received": 0, "lost": 0, "gaps": 0, "items": 0, "refused": 0}
 
@@ -161,6 +163,7 @@ class Spool:
                 f"({error.strerror})",
                 "let this user move files in it",
             ) from None
+        self._lock = self._locked()
         self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._serve, name=f"spool {self.name}", daemon=True)
         self._thread.start()
@@ -199,9 +202,26 @@ class Spool:
         if not self._thread.is_alive() and self._woken >= 0:
             os.close(self._woken)
             self._woken = -1
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         for given in self._found:
             if isinstance(given, Given) and given.file is not None:
                 os.close(given.file)
+
+    def _locked(self) -> int:
+        """The folder, held for this source alone: two would judge the same file twice."""
+        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise StartError(
+                f"source '{self.name}': '{self._options.folder}' is another source's, or another"
+                " medge's",
+                "give it a folder of its own, or stop the other one",
+            ) from None
+        return fd
 
     def _serve(self) -> None:
         while not self._stopped.is_set():

@@ -5,6 +5,10 @@ Step by step it computes what was trained; its advice is approved, right and the
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,10 +122,8 @@ def built(medge_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from export.spec import Model
 
     folder = tmp_path_factory.mktemp("advice")
-    prompts, disease = symptom_advice._prompts(medge_data), symptom_advice._read(medge_data)[1]
     kept = symptom_advice._drawn(medge_data, list(symptom_advice.PARTS.values())) == 0
-    wanted = symptom_advice._wanted(medge_data)[disease[kept]]
-    net = attention.train(prompts[kept], wanted, symptom_advice.PLAN, symptom_advice.SEED)
+    net = symptom_advice.trained(medge_data, kept)
     torch.save(net.state_dict(), folder / "weights.pt")
     files = symptom_advice.files(medge_data)
     for name, content in files.items():
@@ -198,6 +200,52 @@ def test_what_symptom_text_finds_is_advised_on(
         for foreign in ("Scabies", "Psoriasi", "itching", "Acne, itching", "Acne, Malaria"):
             assert advisor.advise(foreign.encode()).reason is Reason.OUT_OF_DISTRIBUTION
     assert {name: t.findings[0].name for name, t in told.items() if t.findings} == asked
+
+
+DAEMON = """
+schema = 1
+bed = "icu-3"
+state_dir = "state"
+bundles = [
+    {{ path = "symptom-text", deadline_ms = 10000.0 }},
+    {{ path = "{advice}", id = "advice", trusted_keys = ["{key}"], deadline_ms = 10000.0 }},
+]
+chain = [{{ from = "symptom-text", to = "advice" }}]
+sources = [
+    {{ kind = "texts", name = "complaints", bundle = "symptom-text", folder = "complaints" }},
+]
+sinks = [{{ kind = "jsonl", path = "out.jsonl" }}]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_complaint_becomes_advice_in_the_daemon(built: Bundle, tmp_path: Path) -> None:
+    """The first bundle finds the disease, the second says what is approved about it."""
+    (key,) = (built.path.parent / "keys").glob("*.pub")
+    (tmp_path / "complaints").mkdir()
+    (tmp_path / "complaints" / "1.txt").write_text(
+        "I have a red itchy rash on my arms and my skin is dry and covered in scaly patches"
+    )
+    config = tmp_path / "ward.toml"
+    config.write_text(DAEMON.format(advice=built.path, key=key))
+    daemon = subprocess.Popen([sys.executable, "-m", "edge.cli", "run", str(config)])
+    try:
+        limit_s, lines = time.monotonic() + 300, list[str]()
+        while len(lines) < 2:
+            assert time.monotonic() < limit_s and daemon.poll() is None
+            time.sleep(0.1)
+            out = tmp_path / "out.jsonl"
+            lines = out.read_text().splitlines() if out.exists() else []
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+    found, advised = (json.loads(line) for line in lines)
+    assert advised["because"] == found["id"]
+    named, *cited = advised["findings"]
+    assert named["name"] == found["findings"][0]["name"] == "Psoriasis"
+    texts = read_approved(built.files["texts.json"]).texts
+    assert cited and all(f["text"] == MARK + texts[f["code"]] for f in cited)
 
 
 @pytest.mark.slow

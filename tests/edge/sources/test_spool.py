@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edge.errors import LinkError
+from edge.errors import LinkError, StartError
 from edge.sources import spool
 from edge.sources.spool import IMAGES, ROWS, TEXTS, ImagesOptions, RowsOptions, Spool, TextsOptions
 from edge.text.encode import MAX_BYTES
@@ -215,6 +215,14 @@ def test_what_cannot_be_moved_away_holds_up_the_next(tmp_path: Path, opened: Ope
     (tmp_path / "taken").unlink()
     assert next_of(source).data == b"two"
     assert names(tmp_path / "taken") == ["r.a"]
+
+
+def test_a_folder_belongs_to_one_source(opened: Opened) -> None:
+    first = opened()
+    with pytest.raises(StartError, match="another source's"):
+        opened()
+    first.close()
+    opened().close()  # control
 
 
 def test_a_folder_that_is_not_there_is_no_start(tmp_path: Path) -> None:
