@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from edge.clock import Clock
 
-FIELDS = frozenset({"backend", "bundle", "cause", "count", "pid", "results", "source"})
+FIELDS = frozenset({
+    "backend", "bundle", "cause", "count", "drift_ppm", "pid", "results", "source",
+    "uncertainty_ms",
+})  # fmt: skip
 EVENT = re.compile(r"[a-z][a-z0-9_]{2,40}")
 MAX_TEXT = 300
 BURST_LINES = 5

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from edge.recording import Record
-from edge.sources.monitor import RealPorts
+from edge.sources.attached import RealPorts
 from firmware_bridge.errors import LinkError
 from firmware_bridge.ports import Connecting
 

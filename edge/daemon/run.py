@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from edge import config as configuration
-from edge.clock import NS_PER_S, MonotonicClock, anchor_now
+from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock, anchor_now
 from edge.daemon.core import Core, Outlet
 from edge.daemon.wiring import Wiring, prepare, serving
 from edge.errors import StartError
@@ -25,7 +25,9 @@ from edge.log import log
 from edge.pipeline.decide import Ids
 from edge.recorded_ports import RecordingPorts
 from edge.recording import Header, RecordingWriter
+from edge.sources.monitor import Monitor
 from edge.store.writer import JournalWriter
+from firmware_bridge.clockmodel import alignment_error_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,8 +85,20 @@ def run(config: str, record: str | None = None, seconds: float | None = None) ->
             lambda: told() or (limit_ns is not None and clock.now_ns() >= limit_ns), wake_fd
         )
         daemon.core.finish()
+        _say_clocks(daemon.sources)
     log("daemon_stopped", results=sum(daemon.core.results.values()))
     return 0
+
+
+def _say_clocks(sources: Sequence[Any]) -> None:
+    """How far the times of devices may be trusted, each and one against the other."""
+    clocks = {s.name: s.clock for s in sources if isinstance(s, Monitor) and s.clock is not None}
+    for name, state in clocks.items():
+        drift = {} if state.drift_ppm is None else {"drift_ppm": round(state.drift_ppm, 1)}
+        log("source_clock", source=name, uncertainty_ms=state.uncertainty_ns / NS_PER_MS, **drift)
+    if len(clocks) > 1:
+        apart_ns = alignment_error_ns(list(clocks.values()))
+        log("sources_aligned", count=len(clocks), uncertainty_ms=apart_ns / NS_PER_MS)
 
 
 def check(config: str) -> int:

@@ -1,4 +1,4 @@
-"""A bedside device on a port: `firmware_bridge` speaks to it, this makes its samples `Waveform`s.
+"""One channel of a bedside device: what an `Attached` device hears becomes `Waveform`s.
 
 Owns the choice of channel, its clinical name, the stated unit conversion, the rate that the bundle
 needs, and sample times. The link's losses become `SourceLost`.
@@ -6,27 +6,23 @@ needs, and sample times. The link's losses become `SourceLost`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from edge.clock import NS_PER_S
-from edge.errors import LinkError, StartError
-from edge.registry import load
+from edge.errors import StartError
 from edge.signals.live_resampling import LiveResampler
+from edge.sources.attached import Attached, find_device
 from edge.types import SourceLost, Waveform
-from firmware_bridge.address import parse
 from firmware_bridge.clockmodel import SampleClock
-from firmware_bridge.devices import device as registered
-from firmware_bridge.errors import BridgeError
-from firmware_bridge.link import Link
-from firmware_bridge.ports import open_port
-from firmware_bridge.types import Alert, AlertKind, LinkLost, Loss, SampleBlock
+from firmware_bridge.types import Alert, AlertKind, LinkLost, SampleBlock
 
 if TYPE_CHECKING:
-    from firmware_bridge.ports import Connecting, Port
-    from firmware_bridge.types import Device, Feed, Wire
+    from edge.sources.attached import Ports
+    from firmware_bridge.clockmodel import ClockState
+    from firmware_bridge.types import Device, Feed
 
 CONVERSIONS = {("uV", "mV"): 1e-3, ("mV", "uV"): 1e3}
 """Stated conversions, UCUM: nothing else is ever converted."""
@@ -52,24 +48,6 @@ class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     name: str = "monitor"
 
 
-class Ports(Protocol):
-    """Opens ports; a recorder or a replayer stands in for the real one and is told the time."""
-
-    def at(self, now_ns: int) -> None: ...
-
-    def open(self, address: str, wire: Wire) -> Port | Connecting: ...
-
-
-class RealPorts:
-    """Ports as they are."""
-
-    def at(self, now_ns: int) -> None:
-        pass
-
-    def open(self, address: str, wire: Wire) -> Port | Connecting:
-        return open_port(address, wire)
-
-
 class Monitor:
     """One channel of one device as a source."""
 
@@ -78,7 +56,6 @@ class Monitor:
 
     def __init__(self, options: MonitorOptions, ports: Ports | None = None) -> None:
         self._options = options
-        self._ports = ports or RealPorts()
         device = find_device(options.device, options.port, options.map)
         self._feed, self._column = channel_of(device, options)
         if options.gain == 0.0:
@@ -86,7 +63,7 @@ class Monitor:
         self._scale = _scale(self._feed.unit, options.unit) / options.gain
         rails = (self._feed.rail_low, self._feed.rail_high)
         self._rail = min(abs((r - options.offset) * self._scale) for r in rails) or None
-        self._link = Link(device, options.port, open_port=self._ports.open)
+        self._attached = Attached(device, options.port, options.name, ports)
         self._clock: SampleClock | None = None
         self._resampler: LiveResampler | None = None
         self._leads_off: set[str] = set()
@@ -108,22 +85,25 @@ class Monitor:
         """Time of the very first sample, None before it came."""
         return self._first_ns
 
+    @property
+    def clock(self) -> ClockState | None:
+        """What is known of the device's clock, None before samples came."""
+        return None if self._clock is None else self._clock.state
+
     def open(self, now_ns: int) -> None:
         """Open the port. Raises `LinkError` when it is not there now; later losses are retried."""
-        self._ports.at(now_ns)
-        open_link(self._link, now_ns)
+        self._attached.open(now_ns)
 
     def fileno(self) -> int | None:
-        return self._link.fileno()
+        return self._attached.fileno()
 
     def next_deadline_ns(self) -> int | None:
-        return self._link.next_deadline_ns()
+        return self._attached.next_deadline_ns()
 
     def poll(self, now_ns: int) -> list[Waveform | SourceLost]:
         """What arrived, in order. Never blocks."""
-        self._ports.at(now_ns)
         out: list[Waveform | SourceLost] = []
-        for message in self._link.poll(now_ns):
+        for message in self._attached.poll(now_ns):
             if isinstance(message, SampleBlock):
                 out += self._waveforms(message, now_ns)
             elif isinstance(message, Alert):
@@ -131,15 +111,15 @@ class Monitor:
             elif isinstance(message, LinkLost):
                 self._clock = self._resampler = None
                 self._leads_off.clear()
-                out.append(lost(message, self.name, now_ns))
+                out.append(self._attached.lost(message, now_ns))
         return out
 
     def counters(self) -> dict[str, int]:
         """Samples received and lost, gaps, and what the wire did."""
-        return {"received": self._received, "gaps": self._gaps, **wire_counts(self._link)}
+        return {"received": self._received, "gaps": self._gaps, **self._attached.counters()}
 
     def close(self) -> None:
-        self._link.close()
+        self._attached.close()
 
     def _note(self, alert: Alert) -> None:
         """A fault of this channel that the device reports: its samples are not the patient's."""
@@ -183,32 +163,6 @@ class Monitor:
         ]
 
 
-def open_link(link: Link, now_ns: int) -> None:
-    """Raises `LinkError` when the port is not there now; later losses are retried."""
-    for message in link.open(now_ns):
-        if isinstance(message, LinkLost) and message.reason is Loss.ABSENT:
-            link.close()
-            raise LinkError(*message.detail.split("; ", 1))
-
-
-def lost(message: LinkLost, source: str, now_ns: int) -> SourceLost:
-    """A loss of the link as one of its source."""
-    return SourceLost(now_ns, source, f"{message.reason.value}: {message.detail}")
-
-
-def wire_counts(link: Link) -> dict[str, int]:
-    """What the wire did."""
-    wire = link.counters
-    return {
-        "lost": wire.stream.lost,
-        "duplicates": wire.stream.duplicates,
-        "rejected": sum(wire.stream.rejects.values()),
-        "skipped_bytes": wire.stream.skipped_bytes,
-        "losses": sum(wire.losses.values()),
-        "reconnects": wire.reconnects,
-    }
-
-
 def channel_of(device: Device, options: MonitorOptions) -> tuple[Feed, int]:
     """The feed and its column that hold the wanted channel. Raises `StartError`.
 
@@ -227,20 +181,6 @@ def channel_of(device: Device, options: MonitorOptions) -> tuple[Feed, int]:
             f"{device.title} has no channel {options.channel}", f"use 1 to {len(wired[0].channels)}"
         )
     return wired[0], options.channel - 1
-
-
-def find_device(name: str, port: str = "", map_path: str = "") -> Device:
-    """A device's description: by registered name, as the `"module:attr"` of an operator's own, or
-    as the address `port` names it. Raises `StartError` naming the known ones.
-    """
-    try:
-        name = name or parse(port).device
-        if ":" in name:
-            own: Device = load(name, f"device '{name}'")
-            return own
-        return registered(name, map_path)
-    except BridgeError as error:
-        raise StartError(error.cause, error.fix) from None
 
 
 def _scale(unit: str, wanted: str) -> float:

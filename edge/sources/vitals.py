@@ -17,17 +17,16 @@ import msgspec
 
 from edge.clock import NS_PER_S
 from edge.errors import StartError
-from edge.sources.monitor import RealPorts, find_device, lost, open_link, wire_counts
+from edge.sources.attached import Attached, find_device
 from edge.types import Given
 from edge.units import require_unit
-from firmware_bridge.link import Link
 from firmware_bridge.nomenclature import TERMS
 from firmware_bridge.types import LinkLost, Numeric, Validity
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Features
     from edge.signals.rows import Row
-    from edge.sources.monitor import Ports
+    from edge.sources.attached import Ports
     from edge.types import SourceLost
 
 
@@ -51,9 +50,8 @@ class Vitals:
 
     def __init__(self, options: VitalsOptions, ports: Ports | None = None) -> None:
         self._options = options
-        self._ports = ports or RealPorts()
         self._device = find_device(options.device, options.port, options.map)
-        self._link = Link(self._device, options.port, open_port=self._ports.open)
+        self._attached = Attached(self._device, options.port, options.name, ports)
         self._columns: dict[str, str] = {}
         self._step_ns = 0
         self._end_ns: int | None = None
@@ -84,30 +82,28 @@ class Vitals:
 
     def open(self, now_ns: int) -> None:
         """Open the port. Raises `LinkError` when it is not there now; later losses are retried."""
-        self._ports.at(now_ns)
-        open_link(self._link, now_ns)
+        self._attached.open(now_ns)
         self._open = True
 
     def fileno(self) -> int | None:
-        return self._link.fileno()
+        return self._attached.fileno()
 
     def next_deadline_ns(self) -> int | None:
-        due = (self._link.next_deadline_ns(), self._end_ns)
+        due = (self._attached.next_deadline_ns(), self._end_ns)
         return min((t for t in due if t is not None), default=None)
 
     def poll(self, now_ns: int) -> list[Given | SourceLost]:
         """What the device lost, and the next row when the one before is settled."""
-        self._ports.at(now_ns)
         out: list[Given | SourceLost] = []
         if self._end_ns is None:
             self._end_ns = now_ns + self._step_ns
             self._give(now_ns, begins=True)
-        for message in self._link.poll(now_ns):
+        for message in self._attached.poll(now_ns):
             if isinstance(message, Numeric):
                 self._take(message)
             elif isinstance(message, LinkLost):
                 self._counts["gaps"] += 1
-                out.append(lost(message, self.name, now_ns))
+                out.append(self._attached.lost(message, now_ns))
         while self._end_ns <= now_ns:
             self._end_step(self._end_ns)
         if self._open and self._waiting:
@@ -121,10 +117,10 @@ class Vitals:
 
     def counters(self) -> dict[str, int]:
         """Values `received` and of those `unusable`, gaps, and what the wire did."""
-        return {**wire_counts(self._link), **self._counts}
+        return {**self._attached.counters(), **self._counts}
 
     def close(self) -> None:
-        self._link.close()
+        self._attached.close()
 
     def _take(self, value: Numeric) -> None:
         self._counts["received"] += 1

@@ -13,7 +13,7 @@ import edge
 from edge import config as configuration
 from edge.clock import NS_PER_S
 from edge.errors import StartError
-from edge.sources.monitor import find_device
+from edge.sources.attached import find_device
 from edge.sources.synthetic import ecg
 
 RATE_HZ, BLOCK = 250.0, 25

@@ -1,0 +1,127 @@
+"""A bedside device attached to a port, for the sources that hear it.
+
+Owns finding the device, its link, and that what goes wrong is a technical condition: a lost link, a
+value that no longer comes, a fault that the device reports. Each is logged when it begins and when
+it ends, with its code, and handed on as an `Alert`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from edge.errors import LinkError, StartError
+from edge.log import log
+from edge.registry import load
+from edge.types import SourceLost
+from firmware_bridge.address import parse
+from firmware_bridge.conditions import LinkCondition
+from firmware_bridge.devices import device as registered
+from firmware_bridge.errors import BridgeError
+from firmware_bridge.freshness import Freshness
+from firmware_bridge.link import Link
+from firmware_bridge.ports import open_port
+from firmware_bridge.types import Alert, AlertKind, LinkLost, Loss
+
+if TYPE_CHECKING:
+    from firmware_bridge.ports import Connecting, Port
+    from firmware_bridge.types import Device, LinkMessage, Wire
+
+
+class Ports(Protocol):
+    """Opens ports; a recorder or a replayer stands in for the real one and is told the time."""
+
+    def at(self, now_ns: int) -> None: ...
+
+    def open(self, address: str, wire: Wire) -> Port | Connecting: ...
+
+
+class RealPorts:
+    """Ports as they are."""
+
+    def at(self, now_ns: int) -> None:
+        pass
+
+    def open(self, address: str, wire: Wire) -> Port | Connecting:
+        return open_port(address, wire)
+
+
+class Attached:
+    """One device; `source` names it in logs and losses."""
+
+    def __init__(self, device: Device, port: str, source: str, ports: Ports | None = None) -> None:
+        self.device = device
+        self._source = source
+        self._ports = ports or RealPorts()
+        self._link = Link(device, port, open_port=self._ports.open)
+        self._freshness = Freshness()
+        self._condition = LinkCondition()
+
+    def open(self, now_ns: int) -> None:
+        """Open the port. Raises `StartError` for one that cannot be, `LinkError` when it is not
+        there now; later losses are retried."""
+        self._ports.at(now_ns)
+        try:
+            messages = self._link.open(now_ns)
+        except LinkError:
+            raise
+        except BridgeError as error:
+            raise StartError(error.cause, error.fix) from None
+        for message in messages:
+            if isinstance(message, LinkLost) and message.reason is Loss.ABSENT:
+                self._link.close()
+                raise LinkError(*message.detail.split("; ", 1))
+
+    def fileno(self) -> int | None:
+        return self._link.fileno()
+
+    def next_deadline_ns(self) -> int | None:
+        """When `poll` has something to do even if nothing arrives."""
+        due = (self._link.next_deadline_ns(), self._freshness.next_ns())
+        return min((t for t in due if t is not None), default=None)
+
+    def poll(self, now_ns: int) -> list[LinkMessage]:
+        """What the device said and what became of it, in order. Never blocks."""
+        self._ports.at(now_ns)
+        out: list[LinkMessage] = []
+        for message in self._link.poll(now_ns):
+            out += [message, *self._condition.on(message), *self._freshness.saw(message, now_ns)]
+        out += self._freshness.due(now_ns)
+        for message in out:
+            if isinstance(message, Alert) and message.kind is AlertKind.TECHNICAL:
+                event = "condition_began" if message.active else "condition_ended"
+                log(event, source=self._source, cause=f"{message.code} {message.channel}".strip())
+        return out
+
+    def counters(self) -> dict[str, int]:
+        """What the wire did, and how often a value became too old."""
+        wire = self._link.counters
+        return {
+            "lost": wire.stream.lost,
+            "duplicates": wire.stream.duplicates,
+            "rejected": sum(wire.stream.rejects.values()),
+            "skipped_bytes": wire.stream.skipped_bytes,
+            "losses": sum(wire.losses.values()),
+            "reconnects": wire.reconnects,
+            "staled": self._freshness.staled,
+        }
+
+    def lost(self, message: LinkLost, now_ns: int) -> SourceLost:
+        """A loss of the link as one of its source."""
+        return SourceLost(now_ns, self._source, f"{message.reason.value}: {message.detail}")
+
+    def close(self) -> None:
+        self._link.close()
+
+
+def find_device(name: str, port: str = "", map_path: str = "") -> Device:
+    """A device's description: by registered name, as the `"module:attr"` of an operator's own, or
+    as the address `port` names it. Raises `StartError` naming the known ones.
+    """
+    try:
+        name = name or parse(port).device
+        if ":" in name:
+            own: Device = load(name, f"device '{name}'")
+            return own
+        return registered(name, map_path)
+    except BridgeError as error:
+        raise StartError(error.cause, error.fix) from None
