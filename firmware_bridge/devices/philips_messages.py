@@ -37,6 +37,7 @@ TICKS_PER_S = 8000  # relative times
 REPLACE = 0
 
 MAX_ITEMS = 512  # of one list
+_ATTRIBUTE = struct.Struct(">HH")  # id, length
 
 NAN, NOT_AT_RESOLUTION, PLUS_INFINITY, MINUS_INFINITY = 0x7FFFFF, 0x800000, 0x7FFFFE, 0x800002
 SPECIAL = {
@@ -86,7 +87,10 @@ class Reader:
         return self.take(1)[0]
 
     def u16(self) -> int:
-        return int.from_bytes(self.take(2), "big")
+        if self.left < 2:
+            raise Malformed("length")
+        self._at += 2
+        return self._data[self._at - 2] << 8 | self._data[self._at - 1]
 
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "big")
@@ -197,7 +201,18 @@ def _counted(reader: Reader) -> Iterator[Reader]:
 
 def attributes(reader: Reader) -> dict[int, bytes]:
     """An attribute list: id to value. Raises `Malformed`."""
-    return {item.u16(): item.take(item.u16()) for item in _counted(reader)}
+    count, data = reader.u16(), reader.take(reader.u16())
+    found: dict[int, bytes] = {}
+    at = 0
+    for _ in range(count):
+        if at + 4 > len(data):
+            raise Malformed("length")
+        code, size = _ATTRIBUTE.unpack_from(data, at)
+        found[code] = data[at + 4 : at + 4 + size]
+        at += 4 + size
+    if at != len(data):
+        raise Malformed("length")
+    return found
 
 
 def attribute_list(values: Mapping[int, bytes]) -> bytes:
@@ -304,7 +319,8 @@ def calendar_ns(data: bytes) -> int | None:
     if not digits.isdigit():
         return None
     try:
-        at = datetime.strptime(digits[:14], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
+        at = datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=timezone.utc)
     except ValueError:
         return None
     return int(at.timestamp()) * 1_000_000_000 + int(digits[14:16]) * 10_000_000
