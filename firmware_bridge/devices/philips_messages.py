@@ -249,23 +249,14 @@ def created(event: Operation) -> bytes:
     return message(RORS, event.invoke, CONFIRMED_EVENT, body)
 
 
-def single_poll(object_class: int, invoke: int, number: int = 1) -> bytes:
-    """Ask once for all attributes of all objects of a class."""
-    return _poll(SINGLE_POLL, invoke, struct.pack(
-        ">HHHH", number, OBJECT_PARTITION, object_class, 0))  # fmt: skip
-
-
 def extended_poll(
     object_class: int, invoke: int, duration_s: float, number: int = 1, group: int = 0
 ) -> bytes:
     """Ask for objects of a class again and again for `duration_s`; group 0 is all attributes."""
     duration = struct.pack(">I", round(duration_s * TICKS_PER_S))
     body = struct.pack(">HHHH", number, OBJECT_PARTITION, object_class, group)
-    return _poll(EXTENDED_POLL, invoke, body + attribute_list({POLL_DURATION: duration}))
-
-
-def _poll(action: int, invoke: int, body: bytes) -> bytes:
-    head = _target(MONITOR_ID) + struct.pack(">IHH", 0, action, len(body))
+    body += attribute_list({POLL_DURATION: duration})
+    head = _target(MONITOR_ID) + struct.pack(">IHH", 0, EXTENDED_POLL, len(body))
     return message(ROIV, invoke, ACTION, head + body)
 
 
