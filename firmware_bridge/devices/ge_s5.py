@@ -96,18 +96,18 @@ WAVES = {
 }
 
 
-def phdb_request(every_s: int, classes: int = ALL_CLASSES, level: int = 0) -> bytes:
+def phdb_request(every_s: int, classes: int = ALL_CLASSES) -> bytes:
     """Ask for displayed values every so many seconds; 0 ends them (M1017617 chapter 3)."""
     part = struct.pack("<BhIh", phdb.DISPLAYED, every_s, classes, 0)
-    return encode(PHDB, [(0, part)], level=level)
+    return encode(PHDB, [(0, part)])
 
 
-def wave_request(kinds: Sequence[int], action: int = START, level: int = 0) -> bytes:
+def wave_request(kinds: Sequence[int], action: int = START) -> bytes:
     """Start the waves of these types, at most 8, or stop them all (M1017617 chapter 4)."""
     types = bytes(kinds)
     types += bytes([END_OF_LIST]) if len(types) < 8 else b""
     part = struct.pack("<hh", action, 0) + types.ljust(28, b"\0")
-    return encode(WAVE, [(0, part)], level=level)
+    return encode(WAVE, [(0, part)])
 
 
 def alarm_request(command: int) -> bytes:

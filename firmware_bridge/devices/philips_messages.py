@@ -37,6 +37,7 @@ TICKS_PER_S = 8000  # relative times
 REPLACE = 0
 
 MAX_ITEMS = 512  # of one list
+_ATTRIBUTE = struct.Struct(">HH")  # id, length
 
 NAN, NOT_AT_RESOLUTION, PLUS_INFINITY, MINUS_INFINITY = 0x7FFFFF, 0x800000, 0x7FFFFE, 0x800002
 SPECIAL = {
@@ -86,7 +87,10 @@ class Reader:
         return self.take(1)[0]
 
     def u16(self) -> int:
-        return int.from_bytes(self.take(2), "big")
+        if self.left < 2:
+            raise Malformed("length")
+        self._at += 2
+        return self._data[self._at - 2] << 8 | self._data[self._at - 1]
 
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "big")
@@ -197,7 +201,18 @@ def _counted(reader: Reader) -> Iterator[Reader]:
 
 def attributes(reader: Reader) -> dict[int, bytes]:
     """An attribute list: id to value. Raises `Malformed`."""
-    return {item.u16(): item.take(item.u16()) for item in _counted(reader)}
+    count, data = reader.u16(), reader.take(reader.u16())
+    found: dict[int, bytes] = {}
+    at = 0
+    for _ in range(count):
+        if at + 4 > len(data):
+            raise Malformed("length")
+        code, size = _ATTRIBUTE.unpack_from(data, at)
+        found[code] = data[at + 4 : at + 4 + size]
+        at += 4 + size
+    if at != len(data):
+        raise Malformed("length")
+    return found
 
 
 def attribute_list(values: Mapping[int, bytes]) -> bytes:
@@ -234,23 +249,14 @@ def created(event: Operation) -> bytes:
     return message(RORS, event.invoke, CONFIRMED_EVENT, body)
 
 
-def single_poll(object_class: int, invoke: int, number: int = 1) -> bytes:
-    """Ask once for all attributes of all objects of a class."""
-    return _poll(SINGLE_POLL, invoke, struct.pack(
-        ">HHHH", number, OBJECT_PARTITION, object_class, 0))  # fmt: skip
-
-
 def extended_poll(
     object_class: int, invoke: int, duration_s: float, number: int = 1, group: int = 0
 ) -> bytes:
     """Ask for objects of a class again and again for `duration_s`; group 0 is all attributes."""
     duration = struct.pack(">I", round(duration_s * TICKS_PER_S))
     body = struct.pack(">HHHH", number, OBJECT_PARTITION, object_class, group)
-    return _poll(EXTENDED_POLL, invoke, body + attribute_list({POLL_DURATION: duration}))
-
-
-def _poll(action: int, invoke: int, body: bytes) -> bytes:
-    head = _target(MONITOR_ID) + struct.pack(">IHH", 0, action, len(body))
+    body += attribute_list({POLL_DURATION: duration})
+    head = _target(MONITOR_ID) + struct.pack(">IHH", 0, EXTENDED_POLL, len(body))
     return message(ROIV, invoke, ACTION, head + body)
 
 
@@ -304,7 +310,8 @@ def calendar_ns(data: bytes) -> int | None:
     if not digits.isdigit():
         return None
     try:
-        at = datetime.strptime(digits[:14], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
+        at = datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=timezone.utc)
     except ValueError:
         return None
     return int(at.timestamp()) * 1_000_000_000 + int(digits[14:16]) * 10_000_000

@@ -72,16 +72,15 @@ def test_requests_are_the_examples_of_the_specification() -> None:
 
 
 def test_requests_are_what_an_independent_client_sends() -> None:
-    """VSCaptureWave at level 9: values every second (checksum 49), waves ECG1, INVP1, INVP2, PLETH
-    (checksum 62)."""
-    one_second = ge_s5.phdb_request(1, level=9)
-    assert one_second[:4].hex() == "31000009"
-    assert one_second[-9:].hex() == "0101000e0000000000"
-    assert (len(one_second), sum(one_second) & 0xFF) == (49, 0x49)
-    four_waves = ge_s5.wave_request([1, 4, 5, 8], level=9)
-    assert four_waves[:4].hex() == "48000009"
-    assert four_waves[40:49].hex() == "0000000001040508ff"
-    assert (len(four_waves), sum(four_waves) & 0xFF) == (72, 0x62)
+    """VSCaptureWave says that it is of level 9 (byte 3), we nothing: values every second (checksum
+    49), waves ECG1, INVP1, INVP2, PLETH (checksum 62)."""
+    one_second = ge_s5.phdb_request(1)
+    assert one_second.hex() == "31" + "00" * 20 + "ff" + "00" * 18 + "0101000e0000000000"
+    assert (len(one_second), sum(one_second) + 9 & 0xFF) == (49, 0x49)
+    four_waves = ge_s5.wave_request([1, 4, 5, 8])
+    assert four_waves[:40].hex() == "48" + "00" * 13 + "01" + "00" * 6 + "ff" + "00" * 18
+    assert four_waves[40:].hex() == "00000000" + "01040508ff" + "00" * 23
+    assert (len(four_waves), sum(four_waves) + 9 & 0xFF) == (72, 0x62)
 
 
 def test_what_is_asked_fits_the_line_and_the_monitor() -> None:

@@ -52,11 +52,17 @@ def test_the_documented_result() -> None:
     assert wire.encode_poll(result, 1) == RESULT
 
 
-def test_requests_are_documented_bytes() -> None:
+def test_a_single_poll_is_answered_without_a_sequence_number() -> None:
+    """As a recording by another client may hold it: action 0C16, all lengths two less."""
+    operation = wire.parse_message(RESULT)
+    body = operation.body[:2] + operation.body[4:]
+    head = struct.pack(">HHHHH", *wire.MONITOR_ID, wire.SINGLE_POLL, len(body))
+    single = wire.message(wire.RORS, 1, wire.ACTION, head + body)
+    assert (len(single), poll_of(single)) == (122, poll_of(RESULT))
+
+
+def test_a_poll_is_the_request_of_an_independent_client() -> None:
     assert wire.extended_poll(wire.VALUES, invoke=1, duration_s=30) == EXTENDED
-    assert wire.single_poll(wire.VALUES, invoke=0).hex().upper() == (
-        "E10000020001001C00000007001600210000000000000000" + "0C1600080001000100060000"
-    )
 
 
 def test_wave_priorities_name_labels() -> None:
