@@ -48,10 +48,12 @@ precision: kernels round differently, wrong ones stray much further."""
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a recipe has just made: the model, and the bundle's other files by name."""
+    """What a recipe has just made: the model, the bundle's other files by name, and those fields of
+    the manifest's output that it calibrated itself."""
 
     model: Model
     files: dict[Any, str] = field(default_factory=dict)
+    output: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def build(
     spec, manifest = read_spec(path)
     if trained is not None:
         spec = msgspec.structs.replace(spec, model=trained.model, files=trained.files)
+        output = msgspec.structs.replace(manifest.output, **trained.output)
+        manifest = msgspec.structs.replace(manifest, output=output)
     step = Steps(say)
     step("reading the data")
     sets = _read_sets(spec, manifest, path.parent, data)

@@ -75,7 +75,11 @@ def _require_place(folder: Path) -> None:
 
 
 def _refusal(built: Built) -> StartError:
-    failed = [f"{v.precision} ({', '.join(v.failures())})" for v in built.verdicts if not v.passes]
+    failed = [
+        f"{v.precision} on {v.backend} ({', '.join(v.failures())})"
+        for v in built.verdicts
+        if not v.passes
+    ]
     layers = ", ".join(report.costliest(built))
     return StartError(
         f"the gate refuses {'; '.join(failed)}; nothing was written",

@@ -2,7 +2,8 @@
 
 Owns architecture and optimisation. The network sees how a beat differs from the patient's usual
 one, scaled by that one's height, so that it need not know every normal shape; intervals add to the
-logits by themselves. A few members trained from different seeds are averaged inside one graph.
+logits by themselves. A few members trained from different seeds are averaged inside one graph, in
+which they stand side by side as the groups of one network.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from edge.signals.rr import FEATURES
 from export.recipes.ecg_beat_data import SIGNAL, Beats, artefacts, without_aberrant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -175,24 +176,89 @@ def member_logits(members: list[Any], beats: Beats) -> NDArray[np.float32]:
 
 
 def released(members: list[Any], bias: NDArray[np.float64]) -> Any:
-    """One module: mean of the members (batch norms folded) plus `bias [5]`, for export."""
+    """One module, for export: mean of the members plus `bias [5]`. Batch norms are folded, and what
+    the members compute side by side is one layer with a group for each: exactly the same sums in a
+    quarter of the layers, wide enough for INT8 kernels."""
+    import torch
+    from torch import nn
+
+    parts = [_weighted(member.shape) for member in members]
+    *convolutions, hidden, last = zip(*parts)
+    pools = [layer for layer in members[0].shape if isinstance(layer, nn.MaxPool1d)]
+    layers: list[Any] = []
+    for i, (side, pool) in enumerate(zip(convolutions, pools)):
+        layers += [_beside(side, of_all=i == 0), nn.ReLU(), pool]
+    layers += [_beside([_as_convolution(one, pools) for one in hidden]), nn.ReLU()]
+    shape = nn.Sequential(*layers, nn.Flatten(), _mean(last))
+    first, second = zip(*[_weighted(member.timing) for member in members])
+    timing = nn.Sequential(_stacked(first), nn.ReLU(), _mean(second))
+
+    def forward(self: Any, beat: Any, rr: Any) -> Any:
+        return self.shape(relative_to_usual(beat)) + self.timing(rr) + self.bias
+
+    module = _module("Released", forward, shape=shape, timing=timing)
+    module.register_buffer("bias", torch.from_numpy(bias.astype(np.float32)))
+    return module.eval()
+
+
+def _weighted(layers: Any) -> list[Any]:
+    """Convolutions and linear layers in order, batch norms folded into them."""
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    for member in members:
-        layers = list(member.shape)
-        folded = [
-            fuse_conv_bn_eval(a, b) if isinstance(b, torch.nn.BatchNorm1d) else a
-            for a, b in zip(layers, [*layers[1:], None])
-            if not isinstance(a, torch.nn.BatchNorm1d)
-        ]
-        member.shape = torch.nn.Sequential(*folded)
+    return [
+        fuse_conv_bn_eval(a, b) if isinstance(b, torch.nn.BatchNorm1d) else a
+        for a, b in zip(layers, [*list(layers)[1:], None])
+        if isinstance(a, torch.nn.Conv1d | torch.nn.Linear)
+    ]
 
-    def forward(self: Any, beat: Any, rr: Any) -> Any:
-        relative = relative_to_usual(beat)
-        total = sum(member(relative, rr) for member in self.members)
-        return total * (1 / len(self.members)) + self.bias
 
-    module = _module("Released", forward, members=torch.nn.ModuleList(members))
-    module.register_buffer("bias", torch.from_numpy(bias.astype(np.float32)))
-    return module.eval()
+def _beside(side: Sequence[Any], of_all: bool = False) -> Any:
+    """One convolution of one for each member: each a group, or `of_all` channels of the input, of
+    which a member may take the last only."""
+    import torch
+
+    widest = max(one.in_channels for one in side)
+    inputs = widest if of_all else sum(one.in_channels for one in side)
+    outputs = sum(one.out_channels for one in side)
+    (width,), (padding,) = side[0].kernel_size, side[0].padding
+    groups = 1 if of_all else len(side)
+    merged = torch.nn.Conv1d(inputs, outputs, width, padding=padding, groups=groups)
+    weights = [
+        torch.nn.functional.pad(one.weight, (0, 0, widest - one.in_channels, 0)) for one in side
+    ]
+    return _with(merged, torch.cat(weights), torch.cat([one.bias for one in side]))
+
+
+def _as_convolution(linear: Any, pools: Sequence[Any]) -> Any:
+    """A linear layer over all that the last pooling leaves, as a convolution over just that."""
+    import torch
+
+    left = round(SIGNAL.rate_hz * (SIGNAL.before_ms + SIGNAL.after_ms) / 1000)
+    for pool in pools:
+        left //= pool.kernel_size
+    weight = linear.weight.reshape(linear.out_features, -1, left)
+    made = torch.nn.Conv1d(weight.shape[1], linear.out_features, left)
+    return _with(made, weight, linear.bias)
+
+
+def _stacked(side: Sequence[Any]) -> Any:
+    """Linear layers that take the same, as one."""
+    import torch
+
+    made = torch.nn.Linear(side[0].in_features, sum(one.out_features for one in side))
+    return _with(made, torch.cat([one.weight for one in side]), torch.cat([o.bias for o in side]))
+
+
+def _mean(side: Sequence[Any]) -> Any:
+    """The mean of linear layers, each of its own part of the input."""
+    import torch
+
+    made = torch.nn.Linear(sum(one.in_features for one in side), side[0].out_features)
+    weight = torch.cat([one.weight for one in side], 1) / len(side)
+    return _with(made, weight, torch.stack([one.bias for one in side]).mean(0))
+
+
+def _with(layer: Any, weight: Any, bias: Any) -> Any:
+    layer.weight.data, layer.bias.data = weight.detach(), bias.detach()
+    return layer

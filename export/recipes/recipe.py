@@ -46,7 +46,7 @@ def main(
         if weights is None:
             return 1
         trained = Trained(
-            _saved(name, weights, scale or {}), _written(name, files(data_folder(data)))
+            _saved(name, weights, scale or {}), written(name, files(data_folder(data)))
         )
         spec = str(HERE / f"{name}.toml")
         return build_bundle(spec, options.out, options.key, data, trained=trained)
@@ -55,7 +55,7 @@ def main(
         return 2
 
 
-def _written(name: str, files: dict[str, bytes]) -> dict[str, str]:
+def written(name: str, files: dict[str, bytes]) -> dict[str, str]:
     """The files under `build`, and where they are."""
     folder = WEIGHTS / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -115,6 +115,31 @@ def test_artefacts_are_unclassifiable_and_large() -> None:
     assert (noise.window[:, 0].std(1) > 0.5 * height).all()
 
 
+def test_what_is_released_is_the_mean_of_the_members() -> None:
+    """Members of two and of three channels, with batch norms that have seen data; one layer of each
+    kind is left of all of them."""
+    torch = pytest.importorskip("torch")
+    from export.recipes import ecg_beat_model as model
+
+    torch.manual_seed(0)
+    members = [model.network(channels) for channels in (2, 3, 2)]
+    for member in members:
+        for layer in member.shape:
+            if isinstance(layer, torch.nn.BatchNorm1d):
+                for part in (layer.running_mean, layer.bias, layer.weight):
+                    part.data = torch.randn_like(part)
+                layer.running_var.data = 0.5 + torch.rand_like(layer.running_var)
+        member.eval()
+    some, bias = beats(), np.array([0.0, 1.0, -1.0, 2.0, -2.0])
+    module = model.released(members, bias)
+    assert sum(isinstance(m, torch.nn.Conv1d) for m in module.modules()) == 5
+    with torch.no_grad():
+        found = module(torch.from_numpy(some.window), torch.from_numpy(some.rr)).numpy()
+    each = model.member_logits(members, some)
+    np.testing.assert_allclose(found, each.mean(0) + bias, atol=2e-5 * np.abs(each).max())
+    assert np.abs(found - each[:2].mean(0) - bias).max() > 0.01  # control: one member less
+
+
 def test_no_one_trains_on_208() -> None:
     assert EXCLUDED == ("208",)
     assert len(DS1) == 22

@@ -19,6 +19,9 @@ from edge.signals.rr import FEATURES
 from export.recipes import ecg_beat_figures as figures
 from export.recipes.ecg_beat_data import SIGNAL
 from export.recipes.ecg_beat_data import load as load_beats
+from export.spec import read_spec
+
+RECIPES = Path(__file__).parents[2] / "export" / "recipes"
 
 OPERATORS = {
     "Abs", "Add", "Clip", "Concat", "Constant", "Conv", "Div", "Flatten", "Gemm", "MaxPool", "Mul",
@@ -83,6 +86,28 @@ def test_the_bundle_is_cut_with_what_the_recipe_trained_on(bundle: Bundle) -> No
     assert by_name["beat"].shape == (3, 200)
     assert [label.name for label in bundle.manifest.output.labels] == list(CLASSES)
     assert [label.name for label in bundle.manifest.output.labels if label.withhold] == ["Q"]
+
+
+def test_every_precision_is_proved_within_its_margin(bundle: Bundle) -> None:
+    precisions = bundle.manifest.precisions
+    assert set(precisions) == {"fp32", "fp16", "int8", "int8u"}
+    for name, promised in precisions.items():
+        assert (promised.gate is None) == (name == "fp32")
+        if promised.gate is not None:
+            assert promised.gate.lower_bound > -0.01 == -promised.gate.margin
+            assert (promised.gate.metric, promised.gate.groups) == ("f1", 14)
+
+
+def test_the_spec_says_what_the_bundle_says(bundle: Bundle, stated: dict[str, Any]) -> None:
+    _, wanted = read_spec(RECIPES / "ecg_beat.toml")
+    found = bundle.manifest
+    for field in ("name", "version", "intended_use", "signal", "inputs", "rhythm", "provenance"):
+        assert getattr(found, field) == getattr(wanted, field)
+    assert found.output == wanted.output
+    assert (found.output.temperature, found.output.conformal_quantile) == (
+        stated["temperature"],
+        stated["quantile"],
+    )
 
 
 def test_size_and_what_the_file_tells(bundle: Bundle) -> None:

@@ -46,7 +46,7 @@ def test_the_reference_diagnoses(name: str) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", ["ecg-beat", *RELEASED])
 def test_every_backend_admits_every_precision(name: str, tmp_path: Path) -> None:
     admission = admit(load(name), tmp_path)
     assert not [t for t in admission.trials if t.refused]
