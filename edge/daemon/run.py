@@ -94,8 +94,9 @@ def _say_clocks(sources: Sequence[Any]) -> None:
     """How far the times of devices may be trusted, each and one against the other."""
     clocks = {s.name: s.clock for s in sources if isinstance(s, Monitor) and s.clock is not None}
     for name, state in clocks.items():
-        drift = {} if state.drift_ppm is None else {"drift_ppm": round(state.drift_ppm, 1)}
-        log("source_clock", source=name, uncertainty_ms=state.uncertainty_ns / NS_PER_MS, **drift)
+        log("source_clock", source=name, uncertainty_ms=state.uncertainty_ns / NS_PER_MS)
+        if state.drift_ppm is not None:
+            log("source_drift", source=name, drift_ppm=round(state.drift_ppm, 1))
     if len(clocks) > 1:
         apart_ns = alignment_error_ns(list(clocks.values()))
         log("sources_aligned", count=len(clocks), uncertainty_ms=apart_ns / NS_PER_MS)

@@ -88,8 +88,7 @@ class Attached:
         out += self._freshness.due(now_ns)
         for message in out:
             if isinstance(message, Alert) and message.kind is AlertKind.TECHNICAL:
-                event = "condition_began" if message.active else "condition_ended"
-                log(event, source=self._source, cause=f"{message.code} {message.channel}".strip())
+                _say(self._source, message)
         return out
 
     def counters(self) -> dict[str, int]:
@@ -111,6 +110,14 @@ class Attached:
 
     def close(self) -> None:
         self._link.close()
+
+
+def _say(source: str, alert: Alert) -> None:
+    cause = f"{alert.code} {alert.channel}".strip()
+    if alert.active:
+        log("condition_began", source=source, cause=cause)
+    else:
+        log("condition_ended", source=source, cause=cause)
 
 
 def find_device(name: str, port: str = "", map_path: str = "") -> Device:
