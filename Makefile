@@ -3,7 +3,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3.10 python3
 PYTHON ?= $(firstword $(foreach p,$(PYTHONS),$(if $(shell $(p) -c 'import sys, venv; v = sys.version_info; v[:2] >= (3, 10) and v[:2] < (3, 14) and print(1)' 2>/dev/null),$(p))))
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint recipes bench clean
+.PHONY: setup demo test lint recipes bench fuzz corrupt clean
 
 setup: .venv/.test
 
@@ -20,6 +20,13 @@ lint: .venv/.lint
 
 bench: .venv/.test
 	.venv/bin/medge bench --json
+
+# At length what the tests do for seconds: an hour (corrupt) and some hours (fuzz) on two cores.
+fuzz: .venv/.test
+	.venv/bin/python tests/fuzz/decode.py --table 1000000
+
+corrupt: .venv/.test
+	.venv/bin/python tests/fuzz/corrupt.py 10000000
 
 recipes: .venv-recipes/.done
 	.venv-recipes/bin/python -m export.recipes.ecg_beat
