@@ -3,7 +3,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3.10 python3
 PYTHON ?= $(firstword $(foreach p,$(PYTHONS),$(if $(shell $(p) -c 'import sys, venv; v = sys.version_info; v[:2] >= (3, 10) and v[:2] < (3, 14) and print(1)' 2>/dev/null),$(p))))
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint peers recipes bench mcu-cuts mcu-mutants clean
+.PHONY: setup demo test lint peers recipes bench mcu-cuts mcu-mutants fuzz corrupt clean
 
 setup: .venv/.test
 
@@ -36,6 +36,13 @@ mcu-cuts: .venv/.test
 # Each rule of the alarm line taken away in turn: its tests must notice.
 mcu-mutants: .venv/.test
 	MEDGE_ALL_MUTANTS=1 .venv/bin/python -m pytest tests/firmware_bridge/mcu/test_mcu_mutants.py
+
+# At length what the tests do for seconds: an hour (corrupt) and some hours (fuzz) on two cores.
+fuzz: .venv/.test
+	.venv/bin/python tests/fuzz/decode.py --table 1000000
+
+corrupt: .venv/.test
+	.venv/bin/python tests/fuzz/corrupt.py 10000000
 
 recipes: .venv-recipes/.done
 	.venv-recipes/bin/python -m export.recipes.ecg_beat

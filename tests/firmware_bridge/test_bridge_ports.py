@@ -105,6 +105,7 @@ def test_bytes_go_both_ways_and_a_hang_up_is_told(server: socket.socket) -> None
     port.close()
 
 
+@pytest.mark.integration
 def test_a_name_is_looked_up_without_waiting(
     server: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_name_is_looked_up_without_waiting(
     port.close()
 
 
+@pytest.mark.integration
 def test_a_name_that_nobody_knows_says_so() -> None:
     with pytest.raises(LinkError, match=r"is not known.*correct its name"):
         opened("tcp://no-such-host.invalid:2404", 30)
@@ -219,6 +221,7 @@ def test_each_read_is_one_datagram() -> None:
 STREAM = cyton.encode(np.zeros((400, 8), np.int32), np.arange(400))
 
 
+@pytest.mark.integration
 def test_a_capture_is_paced_as_its_wire_was(tmp_path: Path) -> None:
     (tmp_path / "capture.bin").write_bytes(bytes(480))
     took_s = {}

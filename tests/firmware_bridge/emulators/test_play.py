@@ -200,6 +200,7 @@ def connected(port: int) -> socket.socket:
             time.sleep(0.01)
 
 
+@pytest.mark.integration
 def test_on_tcp_one_host_after_the_other(playing: Any) -> None:
     port = free_port()
     playing(Ticker(0.01), TcpPlace("127.0.0.1", port))
@@ -208,6 +209,7 @@ def test_on_tcp_one_host_after_the_other(playing: Any) -> None:
             assert received(peer, 100)[1:50] == FRAME[1:]
 
 
+@pytest.mark.integration
 def test_on_tcp_an_unplugged_device_hangs_up_and_refuses(playing: Any) -> None:
     port = free_port()
     fault = Fault(0.3, 1.5, Kind.UNPLUG)
@@ -222,6 +224,7 @@ def test_on_tcp_an_unplugged_device_hangs_up_and_refuses(playing: Any) -> None:
         assert received(peer, 50)
 
 
+@pytest.mark.integration
 def test_on_udp_whoever_spoke_last_is_answered(playing: Any) -> None:
     port = free_port(socket.SOCK_DGRAM)
     ticker = Ticker(None)
@@ -244,6 +247,7 @@ def answer(peer: socket.socket) -> bytes:
             time.sleep(0.02)
 
 
+@pytest.mark.integration
 def test_a_calling_device_calls_until_it_is_answered(playing: Any) -> None:
     port = free_port()
     playing(Ticker(0.01), CallingPlace("127.0.0.1", port))

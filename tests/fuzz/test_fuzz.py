@@ -1,0 +1,110 @@
+"""The fuzzer and the campaign of damaged frames, for a few seconds; `make fuzz` and `make corrupt`
+run them at length. Each has a control that it must find."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from firmware_bridge.devices import DEVICES
+from firmware_bridge.types import Counters
+
+if TYPE_CHECKING:
+    from firmware_bridge.types import Message
+
+HERE = Path(__file__).parent
+DAMAGED = 100_000
+
+
+def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HERE / script), *arguments]
+    environment = {"PYTHONPATH": str(HERE.parents[1])}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=280, check=False, cwd=cwd, env=environment
+    )
+
+
+def fuzzed(tmp_path: Path, *arguments: str) -> tuple[int, str]:
+    pytest.importorskip("atheris", reason="atheris has no wheel for this interpreter or machine")
+    done = run("decode.py", *arguments, cwd=tmp_path)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.integration
+def test_a_short_fuzz_of_every_decoder_finds_nothing(tmp_path: Path) -> None:
+    code, log = fuzzed(tmp_path, "every", "-runs=3000", "-seed=1")
+    assert code == 0, log[-3000:]
+    assert "Done 3000 runs" in log
+    edges = [int(n) for n in re.findall(r"cov: (\d+)", log)]
+    assert edges[-1] >= 40 * len(DEVICES)  # it does look inside the decoders
+
+
+@pytest.mark.integration
+def test_control_the_fuzzer_finds_a_planted_mistake(tmp_path: Path) -> None:
+    """Three bytes in a row: by chance once in 1.6e7 inputs."""
+    code, log = fuzzed(tmp_path, "planted", "-runs=300000", "-max_len=16", "-seed=1")
+    assert code != 0
+    assert "IndexError: planted" in log
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_a_hundred_thousand_damaged_frames(tmp_path: Path) -> None:
+    done = run("corrupt.py", str(DAMAGED), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(done.stdout)
+    total = done.stdout.splitlines()[-1].split()
+    assert int(total[2]) >= DAMAGED
+
+
+@pytest.fixture
+def claims() -> Any:
+    spec = importlib.util.spec_from_file_location("claims", HERE / "claims.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Forgetful:
+    """A decoder that forgets what it had when the next bytes come."""
+
+    def __init__(self) -> None:
+        self._received = 0
+
+    @property
+    def counters(self) -> Counters:
+        return Counters(received_bytes=self._received, frames=self._received // 4)
+
+    def feed(self, data: bytes) -> list[Message]:
+        from firmware_bridge.nomenclature import numeric
+
+        self._received += len(data)
+        return [numeric("MDC_TEMP", float(data[i]) % 50) for i in range(3, len(data), 4)]
+
+
+class Impossible(Forgetful):
+    def feed(self, data: bytes) -> list[Message]:
+        from firmware_bridge.types import Numeric, Validity
+
+        self._received += len(data)
+        return [Numeric("MDC_PULS_OXIM_SAT_O2", 140.0, "%", Validity.VALID)]
+
+
+class Generous(Forgetful):
+    @property
+    def counters(self) -> Counters:
+        return Counters(received_bytes=self._received, skipped_bytes=self._received + 1)
+
+
+@pytest.mark.parametrize("made", [Forgetful, Impossible, Generous])
+def test_control_each_claim_can_fail(claims: Any, made: Any) -> None:
+    claims.require_all(Forgetful, b"12345678", 4, datagrams=False)
+    with pytest.raises(AssertionError):
+        claims.require_all(made, b"12345678", 3, datagrams=False)
