@@ -40,18 +40,18 @@ def serve(link: socket.socket, judge: Callable[[Ask], Answer]) -> None:
             return
         key, ask = unpack_ask(memoryview(message))
         began_ns = time.perf_counter_ns()
-        for fd in fds:
-            with os.fdopen(fd, "rb") as file:
-                ask = msgspec.structs.replace(ask, data=file.read(MAX_BYTES + 1))
-        answer = _guarded(judge, ask)
+        answer = _guarded(judge, ask, fds)
         link.send(pack_message(key, time.perf_counter_ns() - began_ns, answer))
 
 
-def _guarded(judge: Callable[[Ask], Answer], ask: Ask) -> Answer:
+def _guarded(judge: Callable[[Ask], Answer], ask: Ask, fds: list[int]) -> Answer:
     """What cannot be read is no reason to end."""
     try:
+        for fd in fds:
+            with os.fdopen(fd, "rb") as file:
+                ask = msgspec.structs.replace(ask, data=file.read(MAX_BYTES + 1))
         return judge(ask)
-    except MedgeError as error:
+    except (MedgeError, OSError) as error:
         return Answer(reason=Reason.INVALID_INPUT, detail=str(error))
 
 
