@@ -160,6 +160,29 @@ class Rhythm(Strict, frozen=True):
     rate_beats: int = 8
 
 
+class Sign(Strict, frozen=True):
+    """A predicted quantity whose trend is told: normal from `low` to `high` (None: no limit on that
+    side), in its unit. `worse` is the least score (see `edge.pipeline.trend`) at which it is said
+    to lie, in a step within the horizon, `by` or more further outside than now; `better` that at
+    which it is said to lie, in their mean, as much less far (None: never told)."""
+
+    name: str
+    by: float
+    low: float | None = None
+    high: float | None = None
+    worse: float | None = None
+    better: float | None = None
+
+
+class Trend(Strict, frozen=True):
+    """Which predicted quantities get worse or better within `horizon_steps`, and the `source` of
+    their limits."""
+
+    horizon_steps: int
+    source: str
+    signs: tuple[Sign, ...]
+
+
 class Gate(Strict, frozen=True):
     """What a precision proved against FP32: `metric` of both on the same `samples` of `groups`
     patients, and the lower 95 % bound of the difference, above minus `margin`."""
@@ -201,7 +224,8 @@ class Manifest(Strict, frozen=True, kw_only=True):
     """`manifest.json`. `files` maps every other file's name to its SHA-256, signature aside.
 
     A bundle whose inputs come from a signal has `signal` and `rhythm`, one of texts `text`, one of
-    feature rows `features`; others have none of them.
+    feature rows `features`; others have none of them. `trend` is for rows whose next values are
+    predicted.
     """
 
     schema: int
@@ -216,6 +240,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     states: tuple[State, ...] = ()
     output: Output
     rhythm: Rhythm | None = None
+    trend: Trend | None = None
     precisions: dict[str, Precision]
     provenance: Provenance
     latency_budget_ms: float
