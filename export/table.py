@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edge.bundle.admission import processor
 from edge.bundle.golden import NAME, vectors
 from edge.bundle.load import REFERENCE, load
-from export.latency import BACKENDS, latencies_ms
+from export.latency import latencies_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,11 +43,12 @@ def markdown(bundles: Sequence[Bundle] = (), took: Sequence[Took] = ()) -> str:
     """One row a bundle (the reference ones unless told) and precision: the metric of both, the
     lower 95 % bound of the difference (the upper is not in a bundle), answers and groups that
     judged, the size of the model's file, and, where `took` gives them, latencies of each."""
-    head = (*HEAD, *BACKENDS) if took else HEAD
+    backends = tuple(dict.fromkeys(backend for times in took for backend in times))
+    head = (*HEAD, *backends)
     rows = [head, ("---",) * len(head)]
     for i, bundle in enumerate(bundles or _released()):
         for proved, name in zip(_rows(bundle), bundle.manifest.precisions):
-            rows.append((*proved, *(_cell(took[i], x, name) for x in BACKENDS if took)))
+            rows.append((*proved, *(_cell(took[i].get(x, {}), name) for x in backends)))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -64,9 +65,8 @@ def _latencies(bundle: Bundle) -> Took:
     return latencies_ms({**models, **again}, {name: x[0] for name, x in inputs.items()})
 
 
-def _cell(took: Took, backend: str, name: str) -> str:
-    """How many times as fast as FP32, and the time itself."""
-    times = took.get(backend, {})
+def _cell(times: Mapping[str, float], name: str) -> str:
+    """How many times as fast as FP32, and the time itself; `times` are those of one backend."""
     if not {name, "fp32", AGAIN} <= times.keys():
         return "none"
     if abs(times[AGAIN] / times["fp32"] - 1) > NOISE:
