@@ -167,6 +167,7 @@ def _labels(m: Manifest) -> Iterator[tuple[str, bool]]:
         yield "some label must not be withheld", not all(label.withhold for label in o.labels)
     yield "temperature must lie in 0..1000", 0 < o.temperature <= 1e3
     yield "min_probability must lie in 0..1", 0 <= o.min_probability <= 1
+    yield "least_listed must lie in 0..1, for tokens", 0 <= o.least_listed <= bool(o.tokens)
     limit, quantile = o.energy_limit, o.conformal_quantile
     yield "energy_limit must be finite", limit is None or math.isfinite(limit)
     yield "conformal_quantile must lie in 0..1", quantile is None or 0 <= quantile <= 1

@@ -124,7 +124,8 @@ class Output(Strict, frozen=True):
 
     A top probability under `min_probability` is withheld as low confidence. `conformal_quantile`
     in 0..1 makes the prediction set: labels whose probability is at least 1 - quantile. An energy
-    (`-log sum exp(logits)`) above `energy_limit` is withheld as out of distribution.
+    (`-log sum exp(logits)`) above `energy_limit` is withheld as out of distribution, and so is
+    advice where less than `least_listed` of what was named is listed with it.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Output(Strict, frozen=True):
     min_probability: float = 0.0
     conformal_quantile: float | None = None
     energy_limit: float | None = None
+    least_listed: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:

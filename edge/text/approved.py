@@ -23,11 +23,12 @@ MAX_CHARACTERS = 4096
 
 class Advice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is said of one `disease` (its name, and code if there is one): `texts` by their ids, in
-    the order in which they are said."""
+    the order in which they are said. `symptoms` are the terms that are listed for it."""
 
     disease: str
     texts: tuple[str, ...]
     code: str = ""
+    symptoms: tuple[str, ...] = ()
 
 
 class Approved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
