@@ -16,7 +16,7 @@ from edge.errors import StartError
 from edge.pipeline.carried import Carried
 from edge.pipeline.postprocess import Told, told
 from edge.pipeline.trend import trends
-from edge.signals.rows import SINCE, VALUE, FeatureRows
+from edge.signals.rows import NEVER_STEPS, SINCE, VALUE, FeatureRows
 from edge.types import Finding, Reason
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Course:
     def _fit_to_be_told(self, found: Told) -> Told:
         """Nothing is told after long silence, nor of a quantity that itself was silent so long."""
         limit, since = self._features.stale_steps, self._rows.planes[SINCE]
+        if since.min() >= NEVER_STEPS:
+            return Told((), Reason.STALE, "nothing measured yet")
         if since.min() >= limit:
             return Told((), Reason.STALE, f"nothing measured for {since.min():g} steps")
         silent = {c.name for c, s in zip(self._features.columns, since) if s >= limit}
