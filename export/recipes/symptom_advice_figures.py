@@ -23,6 +23,7 @@ from edge.text.advise import MARK, Advisor
 from edge.text.approved import read_approved
 from edge.text.decode import Decoder
 from edge.text.vocab import read_vocabulary
+from edge.types import Reason
 from export.passes import clean
 from export.to_onnx import to_onnx
 
@@ -63,7 +64,7 @@ class Asked:
     def answer(self, terms: Sequence[str]) -> Answer:
         """To a list of symptoms that all are known."""
         told = self.advisor.advise(", ".join(terms).encode())
-        if told.reason is not None:
+        if told.reason is Reason.OUT_OF_DISTRIBUTION:
             return Answer("", 0.0, True)
         named, *cited = told.findings
         assert named.probability is not None

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.load import load
-from export.table import AGAIN, HEAD, markdown
+from edge.bundle.load import REFERENCE, load
+from export.table import AGAIN, HEAD, markdown, table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +39,17 @@ def test_latencies_are_ratios_to_fp32_or_too_noisy() -> None:
     *_, row = markdown([bundle], [{"onnxruntime": {"fp16": 0.2}}]).splitlines()
     assert row.endswith("| none |")
     assert proved(markdown([bundle], [times])) == markdown([bundle])
+
+
+@pytest.mark.integration
+def test_a_bundle_that_is_not_shipped_joins_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("export.table._released", list)
+    assert table([str(REFERENCE / "icu-mortality")]) == 0
+    head, _, fp32, *_, said = capsys.readouterr().out.strip().splitlines()
+    assert "onnxruntime" in head and said.startswith("Latency:")
+    assert re.search(r"`icu-mortality` .* (1\.00x, 0\.\d{3} ms|too noisy) \|", fp32)
 
 
 def commands() -> list[list[str]]:
