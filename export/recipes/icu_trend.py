@@ -93,7 +93,14 @@ def unproved(trend: Trend, found: Sequence[Proof]) -> list[str]:
     proved = told(found)
     declared = {(s.name, DETERIORATION): s.worse for s in trend.signs}
     declared |= {(s.name, RECOVERY): s.better for s in trend.signs}
-    return [
+    judged = {(c.name, c.low, c.high, c.by) for c in CANDIDATES}
+    wrong = [
+        f"'{s.name}' was not judged with these limits and this step"
+        for s in trend.signs if (s.name, s.low, s.high, s.by) not in judged
+    ]  # fmt: skip
+    if trend.horizon_steps != HORIZON_STEPS:
+        wrong.append(f"{HORIZON_STEPS} steps were judged, not {trend.horizon_steps}")
+    return wrong + [
         f"'{proof.sign} {proof.finding}' must have the threshold {wanted}, not {said}"
         for proof in found
         if (wanted := proved.get(key := (proof.sign, proof.finding))) != (said := declared.get(key))
