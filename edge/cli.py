@@ -251,9 +251,11 @@ def export_inspect(path: str, json: Json = False) -> None:
 
 
 @export_app.command("table")
-def export_table() -> None:
-    """What the reference bundles proved, as Markdown. Example: medge export table"""
-    _call("export.table:table")
+def export_table(
+    bundles: Annotated[Optional[list[str]], typer.Argument(help="More than those shipped.")] = None,
+) -> None:
+    """What bundles proved and how fast they are here, as Markdown. Example: medge export table"""
+    _call("export.table:table", bundles=bundles or [])
 
 
 def main() -> None:

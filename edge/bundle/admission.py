@@ -125,7 +125,7 @@ def environment(engines: Mapping[str, str] = ENGINES) -> str:
         f"{n} {_version(PACKAGES[n])}" if n in PACKAGES else f"{n} {engines[n]}"
         for n in present(engines)
     ]
-    machine = [platform.machine(), _processor(), f"{os.cpu_count()} cores"]
+    machine = [platform.machine(), processor(), f"{os.cpu_count()} cores"]
     return " | ".join([*machine, f"medge {__version__}", *backends])
 
 
@@ -140,7 +140,7 @@ def _version(package: str) -> str:
         return ", ".join(f"{name} {version(name)}" for name in sorted(set(names)))
 
 
-def _processor() -> str:
+def processor() -> str:
     """Its model name, or on boards that give none there, the board's."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -70,6 +70,7 @@ def _promises(m: Manifest) -> Iterator[tuple[str, bool]]:
     yield from _output(m)
     yield from _labels(m)
     yield from _rhythm(m)
+    yield from _trend(m)
     yield from _files(m)
 
 
@@ -166,6 +167,7 @@ def _labels(m: Manifest) -> Iterator[tuple[str, bool]]:
         yield "some label must not be withheld", not all(label.withhold for label in o.labels)
     yield "temperature must lie in 0..1000", 0 < o.temperature <= 1e3
     yield "min_probability must lie in 0..1", 0 <= o.min_probability <= 1
+    yield "least_listed must lie in 0..1, for tokens", 0 <= o.least_listed <= bool(o.tokens)
     limit, quantile = o.energy_limit, o.conformal_quantile
     yield "energy_limit must be finite", limit is None or math.isfinite(limit)
     yield "conformal_quantile must lie in 0..1", quantile is None or 0 <= quantile <= 1
@@ -180,6 +182,26 @@ def _rhythm(m: Manifest) -> Iterator[tuple[str, bool]]:
     yield "run_beats must be 3 or more", 3 <= r.run_beats <= 1000
     yield "bigeminy_cycles must be 2 or more", 2 <= r.bigeminy_cycles <= 1000
     yield "rate_beats must be 1 or more", 1 <= r.rate_beats <= 1000
+
+
+def _trend(m: Manifest) -> Iterator[tuple[str, bool]]:
+    t, columns = m.trend, m.features.columns if m.features else ()
+    if t is None:
+        return
+    yield "horizon_steps must be 1 or more", 1 <= t.horizon_steps <= 1000
+    names = [sign.name for sign in t.signs]
+    yield "trend must have signs, distinct", len(set(names)) == len(names) >= 1
+    units = {(q.name, q.unit) for q in m.output.quantities} & {(c.name, c.unit) for c in columns}
+    for sign in t.signs:
+        of = f"of the trend of '{sign.name}'"
+        yield f"the sign {of} must be a column and a quantity", sign.name in dict(units)
+        numbers = [x for x in msgspec.structs.astuple(sign) if isinstance(x, float)]
+        yield f"limits and thresholds {of} must be finite", all(map(math.isfinite, numbers))
+        yield f"by {of} must be positive", sign.by > 0
+        ends = [x for x in (sign.low, sign.high) if x is not None]
+        yield f"low or high {of} must be there", bool(ends)
+        yield f"low {of} must be under its high", len(ends) < 2 or ends[0] < ends[1]
+        yield f"worse {of} must be there: recovery alone would deceive", sign.worse is not None
 
 
 def _files(m: Manifest) -> Iterator[tuple[str, bool]]:

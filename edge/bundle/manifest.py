@@ -127,7 +127,8 @@ class Output(Strict, frozen=True):
 
     A top probability under `min_probability` is withheld as low confidence. `conformal_quantile`
     in 0..1 makes the prediction set: labels whose probability is at least 1 - quantile. An energy
-    (`-log sum exp(logits)`) above `energy_limit` is withheld as out of distribution.
+    (`-log sum exp(logits)`) above `energy_limit` is withheld as out of distribution, and so is
+    advice where less than `least_listed` of what was named is listed with it.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Output(Strict, frozen=True):
     min_probability: float = 0.0
     conformal_quantile: float | None = None
     energy_limit: float | None = None
+    least_listed: float = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -161,6 +163,29 @@ class Rhythm(Strict, frozen=True):
     run_beats: int = 3
     bigeminy_cycles: int = 3
     rate_beats: int = 8
+
+
+class Sign(Strict, frozen=True):
+    """A predicted quantity whose trend is told: normal from `low` to `high` (None: no limit on that
+    side), in its unit. `worse` is the least score (see `edge.pipeline.trend`) at which it is said
+    to lie, in a step within the horizon, `by` or more further outside than now; `better` that at
+    which it is said to lie, in their mean, as much less far (None: never told)."""
+
+    name: str
+    by: float
+    low: float | None = None
+    high: float | None = None
+    worse: float | None = None
+    better: float | None = None
+
+
+class Trend(Strict, frozen=True):
+    """Which predicted quantities get worse or better within `horizon_steps`, and the `source` of
+    their limits."""
+
+    horizon_steps: int
+    source: str
+    signs: tuple[Sign, ...]
 
 
 class Gate(Strict, frozen=True):
@@ -204,7 +229,8 @@ class Manifest(Strict, frozen=True, kw_only=True):
     """`manifest.json`. `files` maps every other file's name to its SHA-256, signature aside.
 
     A bundle whose inputs come from a signal has `signal` and `rhythm`, one of texts `text`, one of
-    feature rows `features`; others have none of them.
+    feature rows `features`; others have none of them. `trend` is for rows whose next values are
+    predicted.
     """
 
     schema: int
@@ -219,6 +245,7 @@ class Manifest(Strict, frozen=True, kw_only=True):
     states: tuple[State, ...] = ()
     output: Output
     rhythm: Rhythm | None = None
+    trend: Trend | None = None
     precisions: dict[str, Precision]
     provenance: Provenance
     latency_budget_ms: float

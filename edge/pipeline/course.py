@@ -15,8 +15,9 @@ from edge.clock import NS_PER_S
 from edge.errors import StartError
 from edge.pipeline.carried import Carried
 from edge.pipeline.postprocess import Told, told
-from edge.signals.rows import SINCE, FeatureRows
-from edge.types import Reason
+from edge.pipeline.trend import trends
+from edge.signals.rows import NEVER_STEPS, SINCE, VALUE, FeatureRows
+from edge.types import Finding, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,13 +82,23 @@ class Course:
     def _fit_to_be_told(self, found: Told) -> Told:
         """Nothing is told after long silence, nor of a quantity that itself was silent so long."""
         limit, since = self._features.stale_steps, self._rows.planes[SINCE]
+        if since.min() >= NEVER_STEPS:
+            return Told((), Reason.STALE, "nothing measured yet")
         if since.min() >= limit:
             return Told((), Reason.STALE, f"nothing measured for {since.min():g} steps")
         silent = {c.name for c, s in zip(self._features.columns, since) if s >= limit}
         kept = tuple(f for f in found.findings if f.value is None or f.name not in silent)
         if found.findings and not kept:
             return Told((), Reason.STALE, f"none of them measured for {limit} steps")
-        return Told(kept, found.reason, found.detail)
+        return Told((*kept, *self._trends(kept)), found.reason, found.detail)
+
+    def _trends(self, kept: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """Of what is told: nothing is said of a sign that is not."""
+        if self._manifest.trend is None:
+            return ()
+        names = [column.name for column in self._features.columns]
+        last = dict(zip(names, self._rows.planes[VALUE].tolist()))
+        return tuple(trends(last, kept, self._manifest.trend))
 
     def save(self, digest: str) -> bytes:
         """The session, for `restore` on the bundle with this `digest`."""

@@ -15,7 +15,7 @@ from edge.pipeline.postprocess import Told
 from edge.text.approved import read_approved, tree_of
 from edge.text.decode import Decoder, capacity
 from edge.text.encode import encode
-from edge.text.vocab import read_vocabulary
+from edge.text.vocab import PADDING, read_vocabulary
 from edge.text.words import words
 from edge.types import Finding, Reason
 
@@ -60,7 +60,7 @@ class Advisor:
             return
         steps = self._decoder.run(found.ids, self._tree)
         held, advice, sure = self._named(steps)
-        if advice is not None and sure >= self._output.min_probability:
+        if advice is not None and self._withheld(found, advice, sure) is None:
             yield from held
             yield from steps
 
@@ -73,9 +73,8 @@ class Advisor:
         held, advice, sure = self._named(steps)
         if advice is None or [*held, *steps][-1].advice is None:
             return Told((), Reason.OUT_OF_RANGE, "non-finite model output")
-        if sure < self._output.min_probability:
-            detail = f"{advice.disease} {sure:.2f} < {self._output.min_probability:.2f}"
-            return Told((), Reason.LOW_CONFIDENCE, detail)
+        if (why := self._withheld(found, advice, sure)) is not None:
+            return why
         return Told((Finding(advice.disease, advice.code, 0, 0, sure), *self._cited(advice)))
 
     def _encoded(self, raw: bytes) -> Encoded:
@@ -95,6 +94,19 @@ class Advisor:
             if node.only is not None and len(held) >= (count := len(words(node.only.disease))):
                 return held, node.only, math.prod(s.probability for s in held[:count])
         return held, None, math.nan
+
+    def _withheld(self, found: Encoded, advice: Advice, sure: float) -> Told | None:
+        """Why this advice may not be told for the terms in `found`, if there is a reason."""
+        if not sure >= self._output.min_probability:
+            detail = f"{advice.disease} {sure:.2f} < {self._output.min_probability:.2f}"
+            return Told((), Reason.LOW_CONFIDENCE, detail)
+        named = {int(n) for n in found.ids} - {PADDING}
+        known = (*advice.symptoms, *advice.names)
+        listed = named & {self._numbers.get(term, PADDING) for term in known}
+        if len(listed) < self._output.least_listed * len(named):
+            detail = f"{advice.disease} lists {len(listed)} of {len(named)} symptoms"
+            return Told((), Reason.OUT_OF_DISTRIBUTION, detail)
+        return None
 
     def _cited(self, advice: Advice) -> Iterator[Finding]:
         """The texts, word for word, each with its id for a code."""

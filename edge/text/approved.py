@@ -23,12 +23,13 @@ MAX_CHARACTERS = 4096
 
 class Advice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is said of one `disease` (its name, and code if there is one): `texts` by their ids, in
-    the order in which they are said. Somebody who says one of `names`, terms of the vocabulary, and
-    nothing else, asks about this disease."""
+    the order in which they are said. `symptoms` are the terms that are listed for it. Somebody who
+    says one of `names`, terms of the vocabulary too, and nothing else, asks about this disease."""
 
     disease: str
     texts: tuple[str, ...]
     code: str = ""
+    symptoms: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
 

@@ -3,9 +3,9 @@ LSTM with carried state.
 
 Owns the splits and the training. `python -m export.recipes.icu_vitals [--out DIR] [--key FILE]`
 trains, states for each vital sign the mean absolute error on stays it never saw against carrying
-the last value forward, and builds the bundle as `icu_vitals.toml` says. The next hour's value is
-the mean of its measurements; where none was made, or the sign was never measured before, nothing
-is expected.
+the last value forward, and for each trend what cross-validation says (`icu_trend`), and builds the
+bundle as `icu_vitals.toml` says. The next hour's value is the mean of its measurements; where none
+was made, or the sign was never measured before, nothing is expected.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 from calibration.sets import Dataset
 from edge.signals.rows import NEVER_STEPS, SINCE, VALUE
 from export.recipes.icu_data import COLUMNS, NAMES, SKEWED, part, read_stays, subgroups
-from export.recipes.icu_mortality import CITATION
-from export.recipes.recipe import main
+from export.recipes.icu_mortality import CITATION, FOLDS
+from export.recipes.icu_trend import lines, proofs, unproved
+from export.recipes.recipe import HERE, main
 from export.recipes.recurrent import Plan, answers, fit_reader, forecaster
 from export.recipes.recurrent import train as fit
+from export.spec import read_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +67,22 @@ def train(data: Path) -> Any:
     if not worst < 0:
         print("target missed: a sign is told no better than by its last value", file=sys.stderr)
         return None
-    return net.state_dict()
+    wrong = _unproved_trends(stays)
+    for what in wrong:
+        print(what, file=sys.stderr)
+    return None if wrong else net.state_dict()
+
+
+def _unproved_trends(stays: Stays) -> list[str]:
+    """Print what cross-validation says of each trend; where the spec says otherwise."""
+    told = np.empty((*stays.values.shape[:2], len(PREDICTED)), np.float32)
+    fold = np.random.default_rng(SEED).permutation(len(told)) % FOLDS
+    for k in range(FOLDS):
+        told[fold == k] = answers(_trained(stays, fold != k), stays.planes[fold == k])
+    found = list(proofs(stays, {NAMES[c]: told[..., i] for i, c in enumerate(PREDICTED)}, fold))
+    print("\n".join(lines(found)))
+    trend = read_spec(HERE / "icu_vitals.toml")[1].trend
+    return unproved(trend, found) if trend else []
 
 
 def _interval(error: NDArray[np.float32], carried: NDArray[np.float32]) -> tuple[float, float]:

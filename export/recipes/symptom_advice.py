@@ -41,7 +41,7 @@ SEED = 7
 FOLDS = 5
 TARGET = 0.95
 SYMPTOMS = 17
-MIXED = 100
+MIXED, PAIRS = 100, 150
 PLAN = Plan(tokens=960, steps=96, updates=500)
 PARTS = {"train": 0.6, "judged": 0.4}
 CALIBRATED_STEPS, JUDGED_STEPS = 24, 8
@@ -101,21 +101,21 @@ def _cross_validated(
     data: Path,
 ) -> tuple[list[tuple[bool, Answer]], list[tuple[bool, Answer]], list[Answer], list[bool]]:
     """Whether each symptom set is told rightly by a network that never saw it, with the answer; the
-    same of the names, which all have seen; answers to symptoms drawn at random; and whether those
-    are approved texts without the tree."""
+    same of the names, which all have seen; answers to symptoms of two diseases; and whether those
+    to symptoms drawn at random are approved texts without the tree."""
     terms, disease, _ = _read(data)
     fold, advice = _drawn(data, [1 / FOLDS] * FOLDS), _approved(data).advice
     known, named, foreign, free = [], [], [], []
     for k in range(FOLDS):
         net = trained(data, fold != k)
-        with asked(net, read_spec(SPEC)[1], files(data)) as path:
+        with asked(net, read_spec(SPEC)[1], files(data, fold != k)) as path:
             for i in np.flatnonzero(fold == k):
                 answer = path.answer(terms[i])
                 known.append((answer.disease == advice[disease[i]].disease, answer))
             for name, of in zip(*_names(data)):
                 answer = path.answer(name)
                 named.append((answer.disease == advice[of].disease, answer))
-            foreign += [path.answer(some) for some in _mixes(data)]
+            foreign += [path.answer(some) for some in _pairs(data)]
             free += [path.free_is_approved(prompt) for prompt in _mixed(data)]
     return known, named, foreign, free
 
@@ -134,10 +134,10 @@ def _judged(
     print(said("right disease of names, all told", [
         hit and a.probability >= least for hit, a in named
     ]))  # fmt: skip
-    answers = [*(a for _, a in known), *(a for _, a in named), *foreign]
+    answers = [a for a in (*(a for _, a in (*known, *named)), *foreign) if a.disease]
     print(said("approved texts with the tree", [a.approved for a in answers]))
     print(said("approved texts without it, random symptoms", free))
-    print(said(f"told at {least}, random symptoms", [a.probability >= least for a in foreign]))
+    print(said(f"told at {least}, of two diseases", [a.probability >= least for a in foreign]))
     print(f"least probability fitted: {fitted}")
     checks = [
         (f"target {TARGET} missed", sum(right) >= TARGET * len(right)),
@@ -150,22 +150,44 @@ def _judged(
 
 
 def _mixed(data: Path) -> NDArray[np.float32]:
-    """`[MIXED, SYMPTOMS]` prompts of symptoms drawn at random."""
-    return numbered(_mixes(data), _vocabulary(data), SYMPTOMS)
-
-
-def _mixes(data: Path) -> list[list[str]]:
-    """`MIXED` lists of symptoms drawn at random, which no disease has together."""
+    """`[MIXED, SYMPTOMS]` prompts of symptoms drawn at random, which no disease has together."""
     terms = sorted({term for terms in _read(data)[0] for term in terms})
     rng = np.random.default_rng(SEED)
-    return [
+    lists = [
         sorted(map(str, rng.choice(terms, rng.integers(3, 9), replace=False))) for _ in range(MIXED)
+    ]
+    return numbered(lists, _vocabulary(data), SYMPTOMS)
+
+
+def _pairs(data: Path) -> list[list[str]]:
+    """`PAIRS` lists of three symptoms each of two diseases drawn at random."""
+    listed, rng = _listed(data, np.ones(len(_prompts(data)), bool)), np.random.default_rng(SEED)
+    return [
+        sorted({str(term) for i in rng.choice(len(listed), 2, replace=False)
+                for term in rng.choice(listed[i], 3, replace=False)})
+        for _ in range(PAIRS)
+    ]  # fmt: skip
+
+
+def _listed(data: Path, kept: NDArray[np.bool_]) -> list[tuple[str, ...]]:
+    """Every symptom of each disease, of the sets that are `kept`."""
+    terms, disease, names = _read(data)
+    return [
+        tuple(sorted({term for i in np.flatnonzero(kept & (disease == k)) for term in terms[i]}))
+        for k in range(len(names))
     ]
 
 
-def files(data: Path) -> dict[str, bytes]:
-    """The vocabulary and the approved texts that go with the weights."""
-    texts = msgspec.json.format(msgspec.json.encode(_approved(data))) + b"\n"
+def files(data: Path, kept: NDArray[np.bool_] | None = None) -> dict[str, bytes]:
+    """The vocabulary and the approved texts that go with the weights; the symptoms listed with them
+    are those of the sets that were trained on (`kept`)."""
+    approved = _approved(data)
+    listed = _listed(data, _drawn(data, list(PARTS.values())) == 0 if kept is None else kept)
+    advice = tuple(
+        msgspec.structs.replace(a, symptoms=some) for a, some in zip(approved.advice, listed)
+    )
+    whole = msgspec.structs.replace(approved, advice=advice)
+    texts = msgspec.json.format(msgspec.json.encode(whole)) + b"\n"
     return {"vocab.json": write_vocabulary(_vocabulary(data)), "texts.json": texts}
 
 

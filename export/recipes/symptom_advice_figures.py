@@ -1,8 +1,9 @@
 """What cross-validation says of `symptom-advice`, asked of the very path that runs at the bed.
 
 Every symptom set is answered once by a network that never saw it, exported and decoded by
-`edge.text.advise`. Symptoms drawn at random, which belong to no disease, are answered too: they fit
-the least probability that is told, and are the control of the tree.
+`edge.text.advise`. Lists of symptoms of two diseases, which no one disease explains, are answered
+too: they fit the least probability that is told. Symptoms drawn at random are the control of the
+tree.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edge.text.advise import MARK, Advisor
 from edge.text.approved import read_approved
 from edge.text.decode import Decoder
 from edge.text.vocab import read_vocabulary
+from edge.types import Reason
 from export.passes import clean
 from export.to_onnx import to_onnx
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from edge.engines import Engine
 
 FOREIGN_TOLD = 0.05
-"""Share of random symptoms that may get an answer: there is no disease that they belong to."""
+"""Share of lists of two diseases that may get an answer: there is none that they belong to."""
 
 SCORE = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
@@ -43,7 +45,7 @@ SCORE = 1.959964
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The disease told and its `probability`, whatever the least one is; whether every text is an
-    approved one, word for word."""
+    approved one, word for word. No disease and 0 where too few of the symptoms are its own."""
 
     disease: str
     probability: float
@@ -61,7 +63,10 @@ class Asked:
 
     def answer(self, terms: Sequence[str]) -> Answer:
         """To a list of symptoms that all are known."""
-        named, *cited = self.advisor.advise(", ".join(terms).encode()).findings
+        told = self.advisor.advise(", ".join(terms).encode())
+        if told.reason is Reason.OUT_OF_DISTRIBUTION:
+            return Answer("", 0.0, True)
+        named, *cited = told.findings
         assert named.probability is not None
         approved = bool(cited) and all(f.text == MARK + self.texts[f.code] for f in cited)
         return Answer(named.name, named.probability, approved)

@@ -58,7 +58,7 @@ def test_the_spec_says_what_the_bundle_says(name: str) -> None:
     _, wanted = read_spec(RECIPES / f"{RELEASED[name][0]}.toml")
     found = load(name).manifest
     for field in ("name", "version", "intended_use", "inputs", "states", "provenance", "signal",
-                  "features", "text"):  # fmt: skip
+                  "features", "text", "trend"):  # fmt: skip
         assert getattr(found, field) == getattr(wanted, field)
     assert (found.output.names, found.output.quantities) == (
         wanted.output.names,

@@ -68,6 +68,7 @@ def test_the_control_passes(tree: dict[str, Any]) -> None:
         ("output.labels.1.name", "N", "distinct"),
         ("output.temperature", 0, "temperature"),
         ("output.min_probability", -0.1, "min_probability"),
+        ("output.least_listed", 0.5, "least_listed"),
         ("output.conformal_quantile", 2, "conformal_quantile"),
         ("rhythm.ventricular_label", "X", "ventricular_label"),
         ("rhythm.pause_ms", 9000, "pause_ms"),

@@ -13,6 +13,7 @@ from edge.bundle.load import load
 from edge.errors import StartError
 
 QUANTITY = {"name": "HR", "code": "", "unit": "/min", "low": 1.0, "high": 2.0}
+TREND = {"horizon_steps": 1, "source": "", "signs": [{"name": "HR", "by": 1, "low": 9, "worse": 0}]}
 WRONG = [
     ("icu-vitals", "features", None, "features must be there"),
     ("icu-vitals", "features.step_s", 0, "step_s"),
@@ -21,8 +22,28 @@ WRONG = [
     ("icu-vitals", "features.columns.0.low", 999.0, "low under high"),
     ("icu-vitals", "features.columns.1.name", "HR", "distinct"),
     ("icu-vitals", "states.0.shape", [0], "shape of 'h'"),
+    ("icu-vitals", "trend.horizon_steps", 0, "horizon_steps"),
+    ("icu-vitals", "trend.signs", [], "signs"),
+    ("icu-vitals", "trend.signs.1.name", "SysABP", "distinct"),
+    ("icu-vitals", "trend.signs.0.name", "GCS", "column and a quantity"),
+    ("icu-vitals", "features.columns.1.unit", "kPa", "column and a quantity"),
+    ("icu-vitals", "trend.signs.0.low", 300.0, "under its high"),
+    ("icu-vitals", "trend.signs.1.low", None, "low or high"),
+    ("icu-vitals", "trend.signs.0.by", 0, "by of the trend"),
+    ("icu-vitals", "trend.signs.0.worse", None, "recovery alone"),
+    ("icu-mortality", "trend", TREND, "column and a quantity"),
     ("icu-vitals", "states.0.input", "c", "distinct names"),
     ("icu-vitals", "states.0.output", "next_hour", "called as the output"),
+    ("icu-vitals", "trend.horizon_steps", 0, "horizon_steps"),
+    ("icu-vitals", "trend.signs", [], "signs"),
+    ("icu-vitals", "trend.signs.1.name", "SysABP", "distinct"),
+    ("icu-vitals", "trend.signs.0.name", "GCS", "column and a quantity"),
+    ("icu-vitals", "features.columns.1.unit", "kPa", "column and a quantity"),
+    ("icu-vitals", "trend.signs.0.low", 300.0, "under its high"),
+    ("icu-vitals", "trend.signs.1.low", None, "low or high"),
+    ("icu-vitals", "trend.signs.0.by", 0, "by of the trend"),
+    ("icu-vitals", "trend.signs.0.worse", None, "recovery alone"),
+    ("icu-mortality", "trend", TREND, "column and a quantity"),
     ("icu-vitals", "states.0.input", "features", "distinct names"),
     ("icu-vitals", "output.quantities.0.low", 999.0, "low under high"),
     ("icu-vitals", "output.quantities", [], "shape of 'next_hour'"),

@@ -105,7 +105,8 @@ def test_a_state_of_other_parts_is_refused() -> None:
 def test_nothing_is_told_after_long_silence(name: str) -> None:
     with engine_of(name) as engine:
         some = course(name, engine)
-        assert some.step({}).reason is Reason.STALE  # nothing was ever measured
+        never = some.step({})
+        assert (never.reason, never.detail) == (Reason.STALE, "nothing measured yet")
         assert some.step({"HR": 80.0}).findings
         answers = [some.step({}) for _ in range(5)]
         assert [a.reason for a in answers] == [None] * 3 + [Reason.STALE] * 2

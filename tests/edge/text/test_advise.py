@@ -22,7 +22,7 @@ TEXTS = {
     "texts": {"a": "Rest, and drink water.", "b": "Call a physician"},
     "advice": [
         {"disease": "Common cold", "texts": ["a"], "code": "SCT:82272006"},
-        {"disease": "Common flu", "texts": ["a", "b"]},
+        {"disease": "Common flu", "texts": ["a", "b"], "symptoms": ["fever", "chills"]},
     ],
 }
 SAID = ["a", "and", "call", "cold", "common", "drink", "flu", "physician", "rest", "water"]
@@ -52,7 +52,7 @@ class Sure:
     def close(self) -> None: ...
 
 
-def bundle(**files: bytes) -> Bundle:
+def bundle(least_listed: float = 0.0, **files: bytes) -> Bundle:
     """With the texts, and symptoms behind the words that can be said."""
     manifest = Manifest(
         schema=1, name="tiny", version="1", security_epoch=1, intended_use="tests",
@@ -60,7 +60,8 @@ def bundle(**files: bytes) -> Bundle:
         inputs=(Input(name="terms", shape=(4,), source="text"),
                 Input(name="token", shape=(1,), source="token")),
         states=(State(input="keys", output="next", shape=(1, CAPACITY, 1)),),
-        output=Output(name="logits", tokens=TOKENS, min_probability=0.5), precisions={},
+        output=Output(name="logits", tokens=TOKENS, min_probability=0.5,
+                      least_listed=least_listed), precisions={},
         provenance=None, latency_budget_ms=1.0, files={},  # type: ignore[arg-type]
     )  # fmt: skip
     usual = {
@@ -141,6 +142,28 @@ def test_names_that_are_unknown_or_stand_for_two_are_refused() -> None:
     twice = msgspec.json.encode({**NAMED, "advice": advice})
     with pytest.raises(StartError, match="stands for two"):
         Advisor(bundle(**{"texts.json": twice}), Sure())
+
+
+@pytest.mark.parametrize(
+    ("raw", "least", "reason"),
+    [
+        (b"fever, chills", 1.0, None),
+        (b"fever, fever, fever, chills", 1.0, None),
+        (b"fever, cough", 0.5, None),
+        (b"fever, cough", 0.6, Reason.OUT_OF_DISTRIBUTION),
+        (b"fever, chills, cough", 0.6, None),
+        (b"fever, cough, cough", 0.5, None),  # said twice is said once
+    ],
+)
+def test_advice_needs_its_share_of_listed_symptoms(
+    raw: bytes, least: float, reason: Reason | None
+) -> None:
+    advisor = Advisor(bundle(least), Sure("common", "flu"))
+    told = advisor.advise(raw)
+    assert told.reason is reason and bool(told.findings) == (reason is None)
+    assert bool(list(advisor.stream(raw))) == (reason is None)
+    if reason is not None:
+        assert told.detail == "Common flu lists 1 of 2 symptoms"
 
 
 def test_control_what_is_sure_is_streamed_to_its_end() -> None:
