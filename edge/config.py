@@ -26,6 +26,8 @@ else:
 SCHEMA = 1
 ITEM = r"\[.*?\]"
 """In msgspec's paths: which entry of a list."""
+WIRED = ("bundle", "bed")
+"""Keys of a source that are no option of its kind."""
 PLUGIN_TABLES = ("sources", "sinks", "preprocess", "engines", "devices")
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -165,6 +167,8 @@ def _check_wiring(config: Config) -> None:
     _require_once(config, "source", names, "give each a name of its own")
     for part in config.sources:
         _require_known(config, part.bundle, f"source '{part.name}'", ids)
+    links = [f"{link.from_} > {link.to}" for link in config.chain]
+    _require_once(config, "chain", links, "leave one of them out")
     for link in config.chain:
         for end in (link.from_, link.to):
             _require_known(config, end, "[[chain]]", ids)
@@ -246,7 +250,7 @@ def _sources(document: Document, file: Path) -> tuple[Part, ...]:
                 f"{file}: [[sources]] {i + 1}: it must say which bundle it feeds, as a text",
                 f"add bundle = one of: {known}",
             )
-        entries.append({key: x for key, x in entry.items() if key not in ("bundle", "bed")})
+        entries.append({key: x for key, x in entry.items() if key not in WIRED})
         wired.append((bundle, bed))
     parts = _parts(document, "sources", entries, file)
     return tuple(replace(p, bundle=bundle, bed=bed) for p, (bundle, bed) in zip(parts, wired))
@@ -263,7 +267,8 @@ def _part(
     if not isinstance(kind, str):
         raise StartError(f"{where}: no kind", f"add kind = one of: {', '.join(known)}")
     factory = resolve(known, kind, f"{name[:-1]} kind")
-    options = convert(entry, factory.Options, f"{where} ({kind})")
+    also = ("kind", *WIRED) if name == "sources" else ("kind",)
+    options = convert(entry, factory.Options, f"{where} ({kind})", also)
     for field in (f for f in getattr(factory, "PATHS", ()) if getattr(options, f)):
         options = msgspec.structs.replace(
             options, **{field: str(_beside(file, getattr(options, field)))}
@@ -287,20 +292,21 @@ def _beside(file: Path, path: str) -> Path:
     return file.parent / Path(path).expanduser()
 
 
-def convert(tree: Any, kind: Any, where: str) -> Any:
-    """Decode `tree` strictly into `kind`. Raises `StartError` naming the key and the nearest."""
+def convert(tree: Any, kind: Any, where: str, also: tuple[str, ...] = ()) -> Any:
+    """Decode `tree` strictly into `kind`; `also` are keys that were taken out of it before. Raises
+    `StartError` naming the key and the nearest."""
     try:
         return msgspec.convert(tree, kind)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), kind, where) from None
+        raise _explain(str(error), kind, where, also) from None
 
 
-def _explain(message: str, kind: Any, where: str) -> StartError:
+def _explain(message: str, kind: Any, where: str, also: tuple[str, ...]) -> StartError:
     unknown = re.match(r"Object contains unknown field `(.*?)`(?: - at `\$\.?(.*)`)?", message)
     if unknown is None:
         return StartError(f"{where}: {message}", "correct the value")
     key, at = unknown.group(1), unknown.group(2) or ""
-    known = nearest_first(key, _fields(kind, at))
+    known = nearest_first(key, (*_fields(kind, at), *also))
     place = f" in [{re.sub(ITEM, '', at)}]" if at else ""
     return StartError(f"{where}: unknown key '{key}'{place}", f"did you mean '{known[0]}'?")
 

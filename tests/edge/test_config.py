@@ -75,6 +75,8 @@ def test_the_good_one_is_good() -> None:
         ("[engine]", "deadline = 1.0", "deadline_ms"),
         ("[[chain]]", "too = 'x'", "to"),
         ('kind = "monitor"', "devise = 'x'", "device"),
+        ('kind = "synthetic"', "bundel = 'x'", "bundle"),
+        ('kind = "synthetic"', "bad = 'x'", "bed"),
         ('kind = "jsonl"', "paths = 'x'", "path"),
     ],
 )
@@ -127,6 +129,8 @@ BACK = '[[chain]]\nfrom = "advice"\nto = "words"\n[[sources]]\nbundle = "words"\
         ('to = "advice"', 'to = "advise"', "no bundle 'advise'; use one of: advice"),
         ('to = "advice"', 'to = "words"', "comes back to 'words'"),
         ("[[sources]]", f"{BACK}\nname = 'x'\n[[sources]]", "comes back"),
+        ("[[chain]]", '[[chain]]\nfrom = "words"\nto = "advice"\n[[chain]]', "two chains are"),
+        ("[[bundles]]", "[bundle]\npath = 'x'\n[[bundles]]", "did you mean 'bundles'"),
         ('id = "words"', 'id = "advice"', "two bundles are called 'advice'"),
         ('bed = "icu-4"', 'name = "monitor"', "two sources are called 'monitor'"),
     ],
