@@ -154,6 +154,7 @@ def test_joining_in_the_middle_of_packets_full_of_headers() -> None:
         assert len(block.samples) == 29
 
 
+@pytest.mark.benchmark
 def test_decodes_at_fifty_times_the_link_rate() -> None:
     """115200 baud carry 349 packets/s. Chunks of one packet are the worst case of a real port."""
     link_rate = cyton.WIRE.bytes_per_s / cyton.PACKET_BYTES

@@ -4,11 +4,7 @@ and noise as nothing; and nobody is ever sent a byte."""
 from __future__ import annotations
 
 import functools
-import json
-import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +15,7 @@ import pytest
 from firmware_bridge import probe as probing
 from firmware_bridge.devices import DEVICES, device
 from firmware_bridge.emulators.capture import captured
-from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.patient import Scene
-from firmware_bridge.emulators.play import play
 from firmware_bridge.emulators.pty import Pty
 from firmware_bridge.errors import AddressError, LinkError
 from firmware_bridge.probe import Ear, probe, recognised, settings
@@ -172,40 +166,3 @@ def test_what_cannot_be_listened_to_is_refused(tmp_path: Path) -> None:
         probe("udp://127.0.0.1:24105")
     with pytest.raises(LinkError, match="cannot be opened"):
         probe(str(tmp_path / "none"))
-
-
-def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.mark.integration
-def test_the_verb_says_what_to_write_into_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "capture.bin").write_bytes(said("cyton"))
-    address = f"file://{tmp_path}/capture.bin?pace=fast"
-    done = medge("--probe", address)
-    assert done.returncode == 0, done.stderr
-    assert "cyton at 115200 8N1" in done.stdout
-    assert 'device = "cyton"' in done.stdout
-    document = json.loads(medge("--probe", address, "--json").stdout)
-    assert [f["device"] for f in document["found"]] == ["cyton"]
-    (tmp_path / "capture.bin").write_bytes(os.urandom(30_000))
-    done = medge("--probe", address)
-    assert done.returncode == 1
-    assert "nothing recognised, though something speaks there" in done.stdout
-
-
-@pytest.mark.integration
-def test_an_emulator_is_recognised_by_the_verb(tmp_path: Path) -> None:
-    """A device that streams, its player paced at its line's rate, and the verb beside it."""
-    made = emulated("cyton", Scene())
-    made.hear(b"b", 0.0)
-    stop = threading.Event()
-    with ThreadPoolExecutor() as pool:
-        pool.submit(play, made, Pty(tmp_path / "port"), bytes_per_s=11_520, stop=stop)
-        while not (tmp_path / "port").exists():
-            time.sleep(0.01)
-        done = medge("--probe", str(tmp_path / "port"))
-        stop.set()
-    assert done.returncode == 0, done.stderr
-    assert f'port = "{tmp_path}/port"' in done.stdout

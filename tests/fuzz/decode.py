@@ -117,7 +117,7 @@ def row(name: str, runs: int) -> bool:
         flush=True,
     )
     if done.returncode:
-        print(log[log.find("Uncaught Python exception") :][:3000], flush=True)
+        print(log[log.find("Uncaught Python exception") :].split("INFO: ")[0][-3000:], flush=True)
     return bool(done.returncode)
 
 
