@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CONVERSIONS = {("uV", "mV"): 1e-3, ("mV", "uV"): 1e3}
 """Stated conversions, UCUM: nothing else is ever converted."""
 
+ECG = "MDC_ECG_ELEC_POTL_"  # and a lead
+
 
 class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`port` is a path or an address as `tcp://host:port`, which may name the device too; `map` a
@@ -89,7 +91,8 @@ class Monitor:
         self._link = Link(device, options.port, open_port=self._ports.open)
         self._clock: SampleClock | None = None
         self._resampler: LiveResampler | None = None
-        self._leads_off: set[str] = set()
+        self._called = called(options.mdc, self._feed.channels[self._column])
+        self._leads_off: set[tuple[str, str]] = set()  # faults that last: code and channel
         self._received = 0
         self._gaps = 0
         self._first_ns: int | None = None
@@ -143,8 +146,9 @@ class Monitor:
 
     def _note(self, alert: Alert) -> None:
         """A fault of this channel that the device reports: its samples are not the patient's."""
-        if alert.kind is AlertKind.TECHNICAL and alert.channel == self._options.mdc:
-            (self._leads_off.add if alert.active else self._leads_off.discard)(alert.code)
+        if alert.kind is AlertKind.TECHNICAL and alert.channel in self._called:
+            fault = alert.code, alert.channel
+            (self._leads_off.add if alert.active else self._leads_off.discard)(fault)
 
     def _waveforms(self, block: SampleBlock, now_ns: int) -> list[Waveform]:
         if block.feed != self._feed.name:
@@ -227,6 +231,13 @@ def channel_of(device: Device, options: MonitorOptions) -> tuple[Feed, int]:
             f"{device.title} has no channel {options.channel}", f"use 1 to {len(wired[0].channels)}"
         )
     return wired[0], options.channel - 1
+
+
+def called(mdc: str, channel: str) -> frozenset[str]:
+    """What a device may call a channel in its faults: by its lead, as its feed does, or, an ECG
+    whose lead it does not say, without one."""
+    names = {mdc, channel}
+    return frozenset(names | {n.rpartition("_")[0] for n in names if n.startswith(ECG)})
 
 
 def find_device(name: str, port: str = "", map_path: str = "") -> Device:

@@ -12,6 +12,9 @@ import pytest
 from edge.errors import StartError
 from edge.sources.monitor import Monitor, MonitorOptions
 from edge.types import SourceLost, Waveform
+from firmware_bridge.emulators.emulated import emulated
+from firmware_bridge.emulators.faults import Fault, Kind
+from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import LinkError
 from firmware_bridge.session import NS_PER_S, listening
 from firmware_bridge.types import (
@@ -164,6 +167,38 @@ def test_a_lead_that_the_device_calls_off_is_off() -> None:
     port = Port()
     other = hear(monitor(port, mdc="MDC_ECG_ELEC_POTL_V"), port, b"os")
     assert [w.leads_off for w in other if isinstance(w, Waveform)] == [False]  # not its lead
+
+
+class Memory(Port):
+    """An emulated device at the end of a port, told the time."""
+
+    def __init__(self, name: str, scene: Scene) -> None:
+        super().__init__()
+        self._emulated = emulated(name, scene)
+        self._t_s = 0.0
+
+    def at(self, now_ns: int) -> None:
+        self._t_s = now_ns / NS_PER_S
+        self.inbox += self._emulated.say(self._t_s)
+
+    def write(self, data: bytes) -> None:
+        self.inbox += self._emulated.hear(data, self._t_s)
+
+
+@pytest.mark.parametrize(
+    ("device", "unit"), [("ge-s5", "mV"), ("philips-intellivue", "mV"), ("openview-ads1292r", "1")]
+)
+def test_every_ecg_that_says_lead_off_is_off(device: str, unit: str) -> None:
+    """Whatever the device calls its ECG: by its lead, or without one (GE: "channel 1")."""
+    port = Memory(device, Scene(faults=(Fault(4.0, 6.0, Kind.LEAD_OFF),)))
+    source = Monitor(MonitorOptions(device=device, port="x", mdc=ECG, unit=unit), port)
+    source.open(0)
+    found = [w for n in range(1, 1400) for w in source.poll(n * NS_PER_S // 100)]
+    waves = [w for w in found if isinstance(w, Waveform)]
+    during = [w.leads_off for w in waves if 6.5 < w.t_ns / NS_PER_S < 9.5]
+    around = [w.leads_off for w in waves if not 3.5 < w.t_ns / NS_PER_S < 13.0]
+    assert during and all(during)
+    assert around and not any(around)
 
 
 def test_after_a_loss_nothing_is_remembered() -> None:
