@@ -13,10 +13,11 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import DialogueError, LinkError
-from firmware_bridge.ports import Connecting
+from firmware_bridge.ports import Connecting, peers_of
 from firmware_bridge.ports import open_port as open_any
 from firmware_bridge.session import NS_PER_S, Event, Session, State
 from firmware_bridge.types import (
+    Alert,
     Counters,
     LinkCounters,
     LinkLost,
@@ -85,6 +86,8 @@ class Link:
         self._told: Loss | None = None  # the loss last reported
         self._unread_bytes = 0  # since the deadline was last set
         self._feeds: dict[str, _Feed] = {}
+        self._peers = 1
+        self._alerts: set[tuple[str, str]] = set()  # that last: code and channel
 
     @property
     def state(self) -> State:
@@ -196,11 +199,24 @@ class Link:
             data = port.read()
             if not data:
                 return
+            if peers_of(port) > self._peers and not self._device.outlives_calls:
+                self._begin_anew(now_ns, out)
+                if self._port is None:
+                    return
+            self._peers = max(1, peers_of(port))
             self._unread_bytes += len(data)
             for message in self._decoder.feed(data):
                 self._take(message, now_ns, out)
                 if self._port is None:
                     return
+
+    def _begin_anew(self, now_ns: int, out: list[LinkMessage]) -> None:
+        """Somebody else has called: nothing of the one before belongs to it. An alert that lasted
+        has no one to end it, which is a loss."""
+        if self._alerts:
+            self._lose(Loss.UNPLUGGED, "another device has called", now_ns, out)
+        else:
+            self._reset_decoder()
 
     def _take(self, message: Message, now_ns: int, out: list[LinkMessage]) -> None:
         if isinstance(message, Text):
@@ -232,6 +248,9 @@ class Link:
             out.append(LinkUp(now_ns))
         if isinstance(value, SampleBlock):
             value = self._feeds.setdefault(value.feed, _Feed()).placed(value, now_ns)
+        elif isinstance(value, Alert):
+            alert = value.code, value.channel
+            (self._alerts.add if value.active else self._alerts.discard)(alert)
         out.append(value)
 
     def _on(self, event: Event, now_ns: int) -> None:
@@ -270,11 +289,13 @@ class Link:
             self._connecting[0].close()
         self._port = self._connecting = None
         self._session = Session(self._device.dialogue)
+        self._peers = 1
         self._reset_decoder()
 
     def _reset_decoder(self) -> None:
         self._past = _sum(self._past, self._decoder.counters)
         self._decoder = self._device.decoder()
+        self._alerts.clear()
         for feed in self._feeds.values():
             feed.began_anew = True
 

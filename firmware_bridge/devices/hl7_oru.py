@@ -257,6 +257,7 @@ DEVICE = Device(
     dialogue=listening(SILENT_S),
     decoder=Decoder,
     numerics=NUMERICS,
+    outlives_calls=True,  # some call for each message; whose they are must be remembered
     proved_by="python-hl7, hl7apy and node-hl7-client send to it and read its acknowledgement",
     unproved="a real monitor or gateway; vendors' own codes are not taken",
 )

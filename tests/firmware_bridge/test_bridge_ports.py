@@ -20,7 +20,7 @@ from firmware_bridge.address import parse
 from firmware_bridge.devices import cyton
 from firmware_bridge.errors import AddressError, LinkError
 from firmware_bridge.link import CONNECT_S, Link
-from firmware_bridge.ports import Connecting, open_port, stable_path
+from firmware_bridge.ports import Connecting, open_port, peers_of, stable_path
 from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import LinkLost, LinkUp, Loss, SampleBlock, Wire
 
@@ -187,11 +187,13 @@ def test_listening_takes_one_peer_after_the_other_and_stays_up() -> None:
     callers[1].send(b"second")
     callers[0].send(b"first")
     assert read(port, 5) == b"first"
+    assert peers_of(port) == 1
     assert not select.select([port.fileno()], [], [], 0.1)[0]  # the second waits, unheard
     port.write(b"yes")
     assert callers[0].recv(10) == b"yes"
     callers[0].close()
     assert read(port, 6) == b"second"
+    assert peers_of(port) == 2
     callers[1].close()
     with pytest.raises(LinkError, match="port that is free"):
         open_port(address, WIRE)
