@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 from typing import Any
 
 import numpy as np
@@ -182,3 +183,21 @@ def test_damage_raises_nothing_and_is_counted(name: str, heard: Any) -> None:
     decoder.feed(rng.randbytes(200_000))
     c = decoder.counters
     assert c.text_bytes + c.skipped_bytes <= c.received_bytes
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("name", EMULATORS)
+def test_hostile_bytes_are_done_with_faster_than_they_can_come(name: str, wire: Any) -> None:
+    """Beginnings of frames without end, at twice the rate of the line at least; the cost of a byte
+    does not grow with how many came before."""
+    wired = wire(name)
+    wired.run(1.5)
+    said, rate = wired.cable.said, device(name).wire.bytes_per_s
+    size = 1400 if device(name).datagrams else 4096
+    for beginning in (b"\0", b"\xff", *(said[:n] for n in (1, 2, 4, 8, 40))):
+        data = (beginning * 40_000)[:40_000]
+        decoder = device(name).decoder()
+        began_s = time.process_time()
+        for at in range(0, len(data), size):
+            decoder.feed(data[at : at + size])
+        assert len(data) / (time.process_time() - began_s) > 2 * rate, beginning
