@@ -90,6 +90,7 @@ class Monitor:
         self._rail = min(abs((r - options.offset) * self._scale) for r in rails) or None
         self._link = Link(device, options.port, open_port=self._ports.open)
         self._clock: SampleClock | None = None
+        self._heard_hz = 0.0  # the device's own rate, which it may change
         self._resampler: LiveResampler | None = None
         self._called = called(options.mdc, self._feed.channels[self._column])
         self._leads_off: set[tuple[str, str]] = set()  # faults that last: code and channel
@@ -157,8 +158,9 @@ class Monitor:
         samples = reading * np.float32(self._scale)
         self._received += len(samples)
         self._gaps += block.lost > 0
-        if self._clock is None:
-            self._clock = SampleClock(block.rate_hz)
+        if self._clock is None or block.rate_hz != self._heard_hz:
+            self._heard_hz, self._clock = block.rate_hz, SampleClock(block.rate_hz)
+            self._resampler = None
         t_ns = self._clock.time_of(block.seq, len(samples), now_ns)
         self._first_ns = t_ns if self._first_ns is None else self._first_ns
         rate_hz, seq = block.rate_hz, block.seq

@@ -34,7 +34,8 @@ RATE_HZ = 500.0
 
 
 class Decoder:
-    """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on."""
+    """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on; `h` is 25 samples
+    at half the rate."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -44,14 +45,17 @@ class Decoder:
         return [self._message(byte) for byte in data]
 
     def _message(self, byte: int) -> Message:
-        if byte != ord("s"):
+        if byte in b"oi":
             return Alert(
                 "MDC_EVT_LEADS_OFF", AlertKind.TECHNICAL, Priority.LOW, byte == ord("o"), "", ECG
             )
-        at = self._seq + np.arange(50)
-        self._seq += 50
-        wave = np.sin(2 * np.pi * 5.0 * at / RATE_HZ).astype(np.float32)
-        return SampleBlock(int(at[0]), 0, RATE_HZ, "mV", np.stack((wave, -wave), 1), "ecg")
+        n, rate_hz = (50, RATE_HZ) if byte == ord("s") else (25, RATE_HZ / 2)
+        at = self._seq + np.arange(n)
+        self._seq += n
+        wave = np.sin(2 * np.pi * 5.0 * (at - at[0]) / rate_hz).astype(np.float32)  # half a period
+        if round((self._seq - n) / n) % 2:
+            wave = -wave
+        return SampleBlock(int(at[0]), 0, rate_hz, "mV", np.stack((wave, -wave), 1), "ecg")
 
 
 def made(**changes: Any) -> Device:
@@ -158,6 +162,18 @@ def test_another_rate_is_the_same_signal_at_the_same_time() -> None:
     for wave in waves[2:]:
         t_s = wave.t_ns / NS_PER_S - began_s + np.arange(len(wave.samples)) / 250.0
         np.testing.assert_allclose(wave.samples, np.sin(2 * np.pi * 5 * t_s), atol=5e-3)
+
+
+def test_a_device_that_changes_its_rate_keeps_its_time() -> None:
+    """From 500 to 250 Hz, brought to 250: what is given goes on at 250 samples a second."""
+    port = Port()
+    found = hear(monitor(port, rate_hz=250.0), port, *[b"s"] * 10, *[b"h"] * 20)
+    waves = [w for w in found if isinstance(w, Waveform) and w.t_ns > 1.1 * NS_PER_S]
+    assert {w.rate_hz for w in waves} == {250.0}
+    given_s = sum(len(w.samples) for w in waves) / 250.0
+    assert given_s == pytest.approx((waves[-1].t_ns - waves[0].t_ns) / NS_PER_S + 0.1, abs=0.02)
+    zeros = np.flatnonzero(np.diff(np.signbit(samples(waves))))
+    assert np.diff(zeros).mean() == pytest.approx(25.0, abs=0.5)  # half a period of 5 Hz
 
 
 def test_a_lead_that_the_device_calls_off_is_off() -> None:
