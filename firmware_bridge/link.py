@@ -88,6 +88,7 @@ class Link:
         self._feeds: dict[str, _Feed] = {}
         self._peers = 1
         self._alerts: set[tuple[str, str]] = set()  # that last: code and channel
+        self._held: dict[tuple[str, str], Alert] = {}  # said before the link was up
 
     @property
     def state(self) -> State:
@@ -240,15 +241,23 @@ class Link:
         was = self._session.state
         self._on(Event.FRAMES, now_ns)
         if self._session.state is not State.STREAMING:
+            if isinstance(value, Alert):  # which the decoder says once
+                self._held[value.code, value.channel] = value
             return  # the stream of before our reset
         if was is not State.STREAMING:
             self._tally["ups"] += 1
             self._failures = 0
             self._told = None
             out.append(LinkUp(now_ns))
+            for alert in self._held.values():
+                self._tell(alert, out)
+            self._held.clear()
         if isinstance(value, SampleBlock):
             value = self._feeds.setdefault(value.feed, _Feed()).placed(value, now_ns)
-        elif isinstance(value, Alert):
+        self._tell(value, out)
+
+    def _tell(self, value: Value, out: list[LinkMessage]) -> None:
+        if isinstance(value, Alert):
             alert = value.code, value.channel
             (self._alerts.add if value.active else self._alerts.discard)(alert)
         out.append(value)
@@ -296,6 +305,7 @@ class Link:
         self._past = _sum(self._past, self._decoder.counters)
         self._decoder = self._device.decoder()
         self._alerts.clear()
+        self._held.clear()
         for feed in self._feeds.values():
             feed.began_anew = True
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firmware_bridge.devices import cyton, hl7_oru, masimo, phd
+from firmware_bridge.devices import cyton, hl7_oru, masimo, medibus, phd
+from firmware_bridge.devices.medibus_frames import response
 from firmware_bridge.emulators import phd as agent
 from firmware_bridge.emulators.hl7_oru import report
 from firmware_bridge.emulators.patient import Scene
@@ -244,6 +245,25 @@ def test_a_flood_does_not_keep_the_loop() -> None:
     rig.used[0].inbox = [b"\x55" * 4096] * 100
     rig.link.poll(0)
     assert len(rig.used[0].inbox) == 100 - MAX_READS_PER_POLL
+
+
+def test_an_alarm_of_before_the_link_was_up_is_told_when_it_is() -> None:
+    """The answer to a host before us: the decoder says each change once, so it must not be lost."""
+    rig = Rig(device=medibus.DEVICE)
+    rig.link.open(0)
+    high = response(medibus.ALARMS_CP1, bytes([0x4F]) + b"10PAW HIGH    ")
+    assert rig.hear(high, 0) == []
+    for answer in (
+        response(medibus.ICC),
+        response(medibus.IDENTITY, b"0161'Evita'01.00:04.03"),
+        response(medibus.REALTIME),
+    ):
+        assert rig.hear(answer, MS) == []
+    found = rig.hear(response(medibus.MEASURED_CP1, b"78 5.0"), 2 * MS)
+    assert [type(m) for m in found] == [LinkUp, Alert, Numeric]
+    assert rig.hear(high, 3 * MS) == []
+    [ended] = rig.hear(response(medibus.ALARMS_CP1), 4 * MS)
+    assert isinstance(ended, Alert) and not ended.active
 
 
 def called(rig: Rig, data: bytes, now_ns: int) -> list[LinkMessage]:

@@ -25,7 +25,8 @@ ON_TCP = ("hl7-oru", "phd-blood-pressure", "phd-oximeter", "phd-scale")  # a byt
 
 
 TORN = {
-    "checksum", "crc", "data", "escape", "form", "length", "lengths", "start", "stop", "torn", "width",
+    "checksum", "crc", "data", "escape", "form", "length", "lengths", "start", "stop", "torn",
+    "width",
 }  # fmt: skip
 """What a frame is refused for that was put together of two."""
 
