@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SILENT_S = 120.0  # gateways send once a minute, some every second
 REMEMBERED = 64
+MAX_CONTROL_CHARS = 199
 NOT_AVAILABLE = 8388607  # IEEE 11073 NaN of a FLOAT, as some gateways print it
 
 VALIDITIES = {  # OBX-11, HL7 table 0085
@@ -130,9 +131,9 @@ def time_ns(text: str) -> int | None:
 def acknowledgement(msh: Segment | None, code: str, text: str = "") -> bytes:
     """The framed ACK of a message: `code` AA, AE or AR."""
     control, version = (msh.field(10), msh.field(12)) if msh else ("", "2.6")
-    sender = "|".join(msh.field(n) for n in (5, 6, 3, 4)) if msh else "|||"
+    sender = "|".join(msh.field(n)[:MAX_CONTROL_CHARS] for n in (5, 6, 3, 4)) if msh else "|||"
     # What is repeated from the message must not open a segment or a block of its own.
-    clean = re.sub(r"[\x00-\x1f|]", "", control)
+    clean = re.sub(r"[\x00-\x1f|]", "", control)[:MAX_CONTROL_CHARS]
     head = f"MSH|^~\\&|{re.sub(r'[^ -~]', '', sender)}|||ACK|{clean}|P|{version[:8] or '2.6'}"
     said = f"MSA|{code}|{clean}" + (f"|{text}" if text else "")
     return framed(f"{head}\r{said}\r".encode())
@@ -143,7 +144,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._unframer = Unframer()
-        self._seen: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
+        self._seen: deque[int] = deque(maxlen=REMEMBERED)  # hashes of control id and time
         self._whose: dict[str, int] = {}  # by segment
         self._another: dict[str, int] = {}  # whose the last message was, if not theirs
         self._others = 0  # how many of that one in a row
@@ -175,10 +176,11 @@ class Decoder:
             self._rejects["not ORU^R01"] += 1
             return [Send(acknowledgement(msh, "AR", "ORU^R01 with a control id is understood"))]
         accepted = Send(acknowledgement(msh, "AA"))
-        if (control, msh.field(7)) in self._seen:  # numbers alone begin anew with the gateway
+        once = hash((control, msh.field(7)))  # control ids alone begin anew with the gateway
+        if once in self._seen:
             self._tally["duplicates"] += 1
             return [accepted, Sign(Event.ALIVE)]
-        self._seen.append((control, msh.field(7)))
+        self._seen.append(once)
         self._tally["frames"] += 1
         if not self._is_ours(found):
             self._rejects["another patient"] += 1

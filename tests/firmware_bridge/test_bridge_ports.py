@@ -212,6 +212,11 @@ def test_each_read_is_one_datagram() -> None:
             device.sendto(datagram, host)
         assert select.select([port.fileno()], [], [], 5)[0]
         assert [port.read(), port.read(), port.read()] == [b"one", b"two" * 5000, b""]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"another's", host)
+        device.sendto(b"", host)
+        device.sendto(b"three", host)
+        assert read(port, 5) == b"three"  # nothing of the stranger's
     port.write(b"anybody?")
     with pytest.raises(LinkError, match="refused"):
         read(port, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -249,6 +250,12 @@ def test_no_field_opens_a_segment_in_the_answer(hostile: str) -> None:
         assert sent.count(b"\x0b") == sent.count(b"\x1c") == 1
         assert sent.count(b"\r") == 3  # two segments, and the end of the block
         assert sent[1:].startswith(b"MSH|") and b"\rMSA|A" in sent
+
+
+def test_an_enormous_control_id_is_neither_kept_nor_repeated() -> None:
+    found, decoder = decode(b"".join(message(control="9" * 500_000 + str(n)) for n in range(3)))
+    assert max(len(m.data) for m in found if isinstance(m, Send)) < 1000
+    assert sys.getsizeof(decoder._seen) + sum(map(sys.getsizeof, decoder._seen)) < 10_000
 
 
 def test_lead_off_is_unavailable_at_once(wire: Any) -> None:
