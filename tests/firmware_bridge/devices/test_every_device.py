@@ -17,7 +17,7 @@ import pytest
 
 from firmware_bridge.devices import DEVICES, device
 from firmware_bridge.emulators.emulated import EMULATORS
-from firmware_bridge.nomenclature import TERMS, WITH_NUMBER
+from firmware_bridge.nomenclature import TERMS, WITH_NUMBER, numeric
 from firmware_bridge.session import Event, State
 from firmware_bridge.types import Alert, LinkLost, LinkUp, Numeric, SampleBlock
 
@@ -66,6 +66,15 @@ def test_every_device_has_an_emulator_and_says_what_it_is(name: str) -> None:
     assert all(channel in TERMS for channel in found.numerics)
     channels = [c for feed in found.feeds for c in feed.channels]
     assert all(channel == "" or channel in TERMS for channel in channels)
+
+
+@pytest.mark.parametrize(
+    "channel", ["MDC_PULS_OXIM_SAT_O2", "MDC_PULS_OXIM_PULS_RATE", "MDC_PRESS_BLD_NONINV_SYS"]
+)
+def test_where_no_patient_gives_zero_zero_is_no_number(channel: str) -> None:
+    """An empty register or field; a heart rate of 0 is asystole."""
+    assert numeric(channel, 0.0).value is None
+    assert numeric("MDC_ECG_HEART_RATE", 0.0).value == 0.0
 
 
 @pytest.mark.parametrize("name", DEVICES)
