@@ -126,7 +126,7 @@ def probe(
         ears = [Ear(d) for d in known if d.wire == wire or parsed.scheme != "serial"]
         port = open_port(address, wire)
         heard_bytes[wire] = _listen(port, ears, listen_s, quiet_s)
-        found = recognised(ears, wire)
+        found = recognised(ears)
         if found:
             break
     mute = tuple(made.name for made in devices if made not in known)
@@ -140,9 +140,13 @@ def settings(devices: Iterable[Device], serial: bool) -> list[Wire]:
     return wires if serial else wires[:1]
 
 
-def recognised(ears: Iterable[Ear], wire: Wire) -> tuple[Recognised, ...]:
+def recognised(ears: Iterable[Ear]) -> tuple[Recognised, ...]:
     """Who is sure of what was heard, the best explanation first."""
-    sure = [Recognised(e.device.name, wire, e.longest_run, e.share) for e in ears if e.sure]
+    sure = [
+        Recognised(ear.device.name, ear.device.wire, ear.longest_run, ear.share)
+        for ear in ears
+        if ear.sure
+    ]
     return tuple(sorted(sure, key=lambda found: (-found.share, -found.frames)))
 
 

@@ -43,13 +43,15 @@ def sure_of(data: bytes, only: Callable[[Any], bool] = lambda made: True) -> lis
     ears = [Ear(made) for made in KNOWN if not made.datagrams and only(made)]
     for ear in ears:
         ear.hear(data)
-    return [found.name for found in recognised(ears, KNOWN[0].wire)]
+    return [found.name for found in recognised(ears)]
 
 
 @pytest.mark.parametrize("name", SPEAKING)
 def test_each_is_recognised_as_itself_alone(name: str) -> None:
     """From its first byte on, and joined in the middle of a frame."""
     data = said(name)
+    if len(data) < 1000:  # a word now and then: long enough for a few after byte 50
+        data = said(name, 5 * SECONDS)
     wire = device(name).wire
     for start in (0, 7, 50):
         assert sure_of(data[start:], lambda made: made.wire == wire) == [name]
