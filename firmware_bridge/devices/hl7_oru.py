@@ -13,7 +13,9 @@ answered and their values are not taken; `ANOTHER_FOR` messages of one of them i
 patient, with whom the link begins anew. Of both fields only a hash is kept.
 
 What is not of now or not of a patient is QUESTIONABLE: any MSH-11 but P (debugging, training,
-archives), and by OBX-8 what the sender doubts, demonstrates, or marks by what we do not know.
+archives), what was observed `OLD_S` or more before it was sent (a queue after an outage; a cuff
+pressure: 30 min), and by OBX-8 what the sender doubts, demonstrates, or marks by what we do not
+know.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from __future__ import annotations
 import calendar
 import re
 from collections import Counter, deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from firmware_bridge.freshness import EPISODIC_S
 from firmware_bridge.mllp import Unframer, framed
 from firmware_bridge.nomenclature import TERMS, UNITS, WITH_NUMBER, numeric
 from firmware_bridge.session import NS_PER_S, Event, listening
@@ -56,6 +60,7 @@ FLAGS = {  # OBX-8: HL7 table 0078 (and alarms), the null flavors and states of 
 }
 """All others are doubts."""
 
+OLD_S = 120.0
 ANOTHER_FOR = 8  # messages
 WHOSE = ("PID", "PV1")
 
@@ -74,6 +79,16 @@ NUMERICS = (
     "MDC_TEMP",
 )
 """What the emulator and every multi-parameter monitor send; other known codes are taken too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What MSH says of all values: when they were sent, the zone of times, whether they are real
+    and of now."""
+
+    sent_ns: int | None
+    zone: str
+    of_now: bool
 
 
 class Segment:
@@ -111,8 +126,9 @@ def segments(message: bytes) -> list[Segment]:
     return [Segment(line, separators) for line in lines if line]
 
 
-def time_ns(text: str) -> int | None:
-    """An HL7 time in ns since 1970, without a zone as if UTC; None where it is none."""
+def time_ns(text: str, zone: str = "") -> int | None:
+    """An HL7 time in ns since 1970; None where it is none. One without a zone is of `zone`, that of
+    the message's own time (HL7 v2.6, MSH-7), and without that as if UTC."""
     found = _TIME.fullmatch(text)
     if found is None:
         return None
@@ -122,10 +138,16 @@ def time_ns(text: str) -> int | None:
     if not (is_day and hour < 24 and minute < 60 and second < 61):
         return None
     seconds = calendar.timegm((year, month, day, hour, minute, second))
-    if found[8]:
-        east_s = int(found[8][1:3]) * 3600 + int(found[8][3:]) * 60
-        seconds -= east_s if found[8][0] == "+" else -east_s
+    if zone := found[8] or zone:
+        east_s = int(zone[1:3]) * 3600 + int(zone[3:]) * 60
+        seconds -= east_s if zone[0] == "+" else -east_s
     return seconds * NS_PER_S + int((found[7] or "0").ljust(9, "0"))
+
+
+def zone_of(text: str) -> str:
+    """The zone of an HL7 time, "" where it says none."""
+    found = _TIME.fullmatch(text)
+    return (found[8] or "") if found else ""
 
 
 def acknowledgement(msh: Segment | None, code: str, text: str = "") -> bytes:
@@ -201,16 +223,20 @@ class Decoder:
     def _values(self, found: Sequence[Segment]) -> list[Message]:
         """The numerics of all OBX rows; their own time, else the OBR's, else the message's."""
         out: list[Message] = []
-        of_now = found[0].components(11)[:2] in (["P", ""], ["P", "T"])
-        sent_ns = observed_ns = time_ns(found[0].field(7))
+        header = Header(
+            sent_ns=time_ns(found[0].field(7)),
+            zone=zone_of(found[0].field(7)),
+            of_now=found[0].components(11)[:2] in (["P", ""], ["P", "T"]),
+        )
+        observed_ns = header.sent_ns
         for segment in found:
             if segment.name == "OBR":
-                observed_ns = time_ns(segment.field(7)) or sent_ns
+                observed_ns = time_ns(segment.field(7), header.zone) or header.sent_ns
             elif segment.name == "OBX" and segment.field(2) == "NM":
-                out += self._numeric(segment, observed_ns, of_now)
+                out += self._numeric(segment, observed_ns, header)
         return out
 
-    def _numeric(self, obx: Segment, observed_ns: int | None, of_now: bool) -> list[Message]:
+    def _numeric(self, obx: Segment, observed_ns: int | None, header: Header) -> list[Message]:
         code, name, system = obx.components(3)[:3]
         channel = _BY_CODE.get(code, name) if system == "MDC" else ""
         if channel not in TERMS:
@@ -222,6 +248,8 @@ class Decoder:
         if not self._in_its_unit(obx, channel):
             self._rejects["unit"] += 1
             return []
+        t_ns = time_ns(obx.field(14), header.zone) or observed_ns
+        of_now = header.of_now and not _is_old(channel, t_ns, header.sent_ns)
         validity = _worst([
             VALIDITIES.get(obx.field(11), Validity.UNAVAILABLE),
             *(FLAGS.get(flag, Validity.QUESTIONABLE) for flag in obx.codes(8)),
@@ -231,7 +259,6 @@ class Decoder:
         value = float(text) if _NUMBER.fullmatch(text) else None
         if not text or value == NOT_AVAILABLE:
             validity = Validity.UNAVAILABLE
-        t_ns = time_ns(obx.field(14)) or observed_ns
         return [numeric(channel, value, validity, t_ns)]
 
     @staticmethod
@@ -242,6 +269,14 @@ class Decoder:
             return not obx.field(5).strip()
         unit = UNITS.get(name) or UNITS.get(code) if system == "MDC" else code
         return unit == TERMS[channel].unit
+
+
+def _is_old(channel: str, observed_ns: int | None, sent_ns: int | None) -> bool:
+    """Both times are the sender's: no clock of ours comes in."""
+    limit_s = EPISODIC_S.get(channel, OLD_S)
+    if observed_ns is None or sent_ns is None:
+        return False
+    return sent_ns - observed_ns > limit_s * NS_PER_S
 
 
 def _worst(found: Sequence[Validity]) -> Validity:

@@ -139,6 +139,26 @@ def test_training_and_archives_are_not_the_patient_of_now(mode: str, validity: V
     assert found.validity is validity
 
 
+@pytest.mark.parametrize(
+    ("observed", "validity"),
+    [
+        ("20261128115930+0100", Validity.VALID),
+        ("20261128115930", Validity.VALID),  # in the zone of the message
+        ("20261128110000+0000", Validity.VALID),
+        ("20261128113000+0100", Validity.QUESTIONABLE),  # from a queue, half an hour later
+        ("20261128113000", Validity.QUESTIONABLE),
+    ],
+)
+def test_what_was_observed_long_before_it_was_sent_is_not_of_now(
+    observed: str, validity: Validity
+) -> None:
+    (found,) = numerics(HR + f"|||{observed}")
+    assert found.validity is validity
+    cuff = "OBX|1|NM|150021^MDC_PRESS_BLD_NONINV_SYS^MDC|1|120|266016^MDC_DIM_MMHG^MDC|||||R|||"
+    (found,) = numerics(cuff + "20261128113500+0100")
+    assert found.validity is Validity.VALID
+
+
 def bed(control: int, patient: str, place: str, rate: int) -> bytes:
     who = f"PID|||{patient}^^^H^MR||Nobody^Nobody", f"PV1||I|{place}"
     return message(*who, HR.replace("|72|", f"|{rate}|"), control=str(control))
