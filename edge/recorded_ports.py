@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edge.recording import Record
 from edge.sources.attached import RealPorts
 from firmware_bridge.errors import LinkError
-from firmware_bridge.ports import Connecting
+from firmware_bridge.ports import Connecting, peers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from firmware_bridge.types import Wire
 
 OPENED, REFUSED, DATA, GONE = "opened", "refused", "data", "gone"
+CALLED = "called"  # another one than before, whose data follow
 
 
 class RecordingPorts:
@@ -76,6 +77,7 @@ class _RecordingPort:
     def __init__(self, port: Port, ports: RecordingPorts) -> None:
         self._port = port
         self._ports = ports
+        self.peers = 1
         self.fileno = port.fileno
         self.write = port.write
         self.close = port.close
@@ -87,6 +89,9 @@ class _RecordingPort:
             self._ports.note(GONE, str(error).encode())
             raise
         if data:
+            if peers_of(self._port) > self.peers:
+                self.peers = peers_of(self._port)
+                self._ports.note(CALLED)
             self._ports.note(DATA, data)
         return data
 
@@ -142,12 +147,16 @@ class _ReplayConnecting:
 class _ReplayPort:
     def __init__(self, ports: ReplayPorts) -> None:
         self._ports = ports
+        self.peers = 1
 
     def fileno(self) -> int:
         return -1
 
     def read(self) -> bytes:
-        record = self._ports.take(DATA, GONE)
+        record = self._ports.take(DATA, GONE, CALLED)
+        if record is not None and record.kind == CALLED:
+            self.peers += 1
+            record = self._ports.take(DATA, GONE)
         if record is not None and record.kind == GONE:
             raise LinkError(*_cause_and_fix(record.data.decode()))
         return record.data if record else b""

@@ -13,10 +13,11 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import DialogueError, LinkError
-from firmware_bridge.ports import Connecting
+from firmware_bridge.ports import Connecting, peers_of
 from firmware_bridge.ports import open_port as open_any
 from firmware_bridge.session import NS_PER_S, Event, Session, State
 from firmware_bridge.types import (
+    Alert,
     Counters,
     LinkCounters,
     LinkLost,
@@ -85,6 +86,9 @@ class Link:
         self._told: Loss | None = None  # the loss last reported
         self._unread_bytes = 0  # since the deadline was last set
         self._feeds: dict[str, _Feed] = {}
+        self._peers = 1
+        self._alerts: set[tuple[str, str]] = set()  # that last: code and channel
+        self._held: dict[tuple[str, str], Alert] = {}  # said before the link was up
 
     @property
     def state(self) -> State:
@@ -196,11 +200,24 @@ class Link:
             data = port.read()
             if not data:
                 return
+            if peers_of(port) > self._peers and not self._device.outlives_calls:
+                self._begin_anew(now_ns, out)
+                if self._port is None:
+                    return
+            self._peers = max(1, peers_of(port))
             self._unread_bytes += len(data)
             for message in self._decoder.feed(data):
                 self._take(message, now_ns, out)
                 if self._port is None:
                     return
+
+    def _begin_anew(self, now_ns: int, out: list[LinkMessage]) -> None:
+        """Somebody else has called: nothing of the one before belongs to it. An alert that lasted
+        has no one to end it, which is a loss."""
+        if self._alerts:
+            self._lose(Loss.UNPLUGGED, "another device has called", now_ns, out)
+        else:
+            self._reset_decoder()
 
     def _take(self, message: Message, now_ns: int, out: list[LinkMessage]) -> None:
         if isinstance(message, Text):
@@ -224,14 +241,25 @@ class Link:
         was = self._session.state
         self._on(Event.FRAMES, now_ns)
         if self._session.state is not State.STREAMING:
+            if isinstance(value, Alert):  # which the decoder says once
+                self._held[value.code, value.channel] = value
             return  # the stream of before our reset
         if was is not State.STREAMING:
             self._tally["ups"] += 1
             self._failures = 0
             self._told = None
             out.append(LinkUp(now_ns))
+            for alert in self._held.values():
+                self._tell(alert, out)
+            self._held.clear()
         if isinstance(value, SampleBlock):
             value = self._feeds.setdefault(value.feed, _Feed()).placed(value, now_ns)
+        self._tell(value, out)
+
+    def _tell(self, value: Value, out: list[LinkMessage]) -> None:
+        if isinstance(value, Alert):
+            alert = value.code, value.channel
+            (self._alerts.add if value.active else self._alerts.discard)(alert)
         out.append(value)
 
     def _on(self, event: Event, now_ns: int) -> None:
@@ -270,11 +298,14 @@ class Link:
             self._connecting[0].close()
         self._port = self._connecting = None
         self._session = Session(self._device.dialogue)
+        self._peers = 1
         self._reset_decoder()
 
     def _reset_decoder(self) -> None:
         self._past = _sum(self._past, self._decoder.counters)
         self._decoder = self._device.decoder()
+        self._alerts.clear()
+        self._held.clear()
         for feed in self._feeds.values():
             feed.began_anew = True
 

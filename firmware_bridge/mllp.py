@@ -7,10 +7,12 @@ begins the message anew; what does not lie between the two is skipped and counte
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 START, END, RETURN = 0x0B, 0x1C, 0x0D
 MAX_MESSAGE_BYTES = 1 << 20
+_ENDS = re.compile(rb"[\x0b\x1c]")
 
 
 def framed(message: bytes) -> bytes:
@@ -49,13 +51,13 @@ class Unframer:
 
     def _inside(self, data: bytes, at: int, out: list[bytes]) -> int:
         assert self._message is not None
-        ends = [i for i in (data.find(END, at), data.find(START, at)) if i >= 0]
-        end = min(ends, default=len(data))
+        found = _ENDS.search(data, at)
+        end = found.start() if found else len(data)
         self._message += data[at:end]
         if len(self._message) > MAX_MESSAGE_BYTES:
             self._drop("too long")
             return end
-        if not ends:
+        if found is None:
             return end
         if data[end] == START:
             self._drop("torn")

@@ -44,9 +44,9 @@ def open_udp(address: Address, wire: Wire) -> Connecting:
 def open_tcp_listen(address: Address, wire: Wire) -> Port:
     """Wait at `tcp-listen://host:port` for a device or gateway that calls us.
 
-    One peer at a time, the next when it has hung up; which of them said what is not told, so the
-    protocol's messages need a beginning of their own. What is sent while nobody is there is lost.
-    Raises `LinkError` when the port is taken.
+    One peer at a time, the next when it has hung up; its `peers` says how many have called, each
+    read being of the last one. What is sent while nobody is there is lost. Raises `LinkError` when
+    the port is taken.
     """
     _require(address)
     return _ListeningPort(address)
@@ -223,6 +223,7 @@ class _ListeningPort:
                 f"'{address.host}' is no address of this machine",
                 "listen on an IP address, 0.0.0.0 for all of them",
             ) from None
+        self.peers = 0
         self._epoll = select.epoll()
         self._peer: socket.socket | None = None
         family = socket.AF_INET if found.version == 4 else socket.AF_INET6
@@ -276,6 +277,7 @@ class _ListeningPort:
             self._peer, _ = self._listener.accept()
         except OSError:  # nobody, or he is gone already
             return False
+        self.peers += 1
         self._peer.setblocking(False)
         _watch(self._peer)
         self._epoll.modify(self._listener, 0)

@@ -1,8 +1,9 @@
 """The measurements medge knows, by their MDC reference id: unit, and what is possible at all.
 
 Implements: ISO/IEEE 11073-10101 (reference ids, codes) with UCUM units. The ranges are not alarm
-limits: outside them a reading is a fault of sensor or line, whoever the patient is. Codes are
-partition << 16 | term; None where none was verified.
+limits: outside them a reading is a fault of sensor or line, whoever the patient is. Where no
+patient can give 0, a register or field that says 0 has no value. Codes are partition << 16 | term;
+None where none was verified.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class Term:
 TERMS = {
     # electrocardiogram and pulse
     "MDC_ECG_HEART_RATE": Term(147842, "/min", 0, 350),
-    "MDC_PULS_OXIM_PULS_RATE": Term(149530, "/min", 0, 350),
+    "MDC_PULS_OXIM_PULS_RATE": Term(149530, "/min", 1, 350),
     "MDC_PULS_RATE": Term(149514, "/min", 0, 350),
-    "MDC_PULS_RATE_NON_INV": Term(149546, "/min", 0, 350),
+    "MDC_PULS_RATE_NON_INV": Term(149546, "/min", 1, 350),
     "MDC_ECG_ELEC_POTL": Term(131328, "mV", -20, 20),
     "MDC_ECG_ELEC_POTL_I": Term(131329, "mV", -20, 20),
     "MDC_ECG_ELEC_POTL_II": Term(131330, "mV", -20, 20),
@@ -71,14 +72,14 @@ TERMS = {
     "MDC_ECG_AMPL_ST_II": Term(None, "mm", -25, 25),
     "MDC_ECG_AMPL_ST_V": Term(None, "mm", -25, 25),
     # oximetry
-    "MDC_PULS_OXIM_SAT_O2": Term(150456, "%", 0, 100),
+    "MDC_PULS_OXIM_SAT_O2": Term(150456, "%", 1, 100),
     "MDC_PULS_OXIM_PLETH": Term(150452, "1", -math.inf, math.inf),
     "MDC_BLD_PERF_INDEX": Term(None, "%", 0, 100),
-    "MDC_SAT_O2_VEN": Term(None, "%", 0, 100),
+    "MDC_SAT_O2_VEN": Term(None, "%", 1, 100),
     # blood pressure
-    "MDC_PRESS_BLD_NONINV_SYS": Term(150021, "mm[Hg]", 0, 350),
+    "MDC_PRESS_BLD_NONINV_SYS": Term(150021, "mm[Hg]", 1, 350),
     "MDC_PRESS_BLD_NONINV_DIA": Term(150022, "mm[Hg]", 0, 350),
-    "MDC_PRESS_BLD_NONINV_MEAN": Term(150023, "mm[Hg]", 0, 350),
+    "MDC_PRESS_BLD_NONINV_MEAN": Term(150023, "mm[Hg]", 1, 350),
     "MDC_PRESS_BLD_ART_ABP": Term(150036, "mm[Hg]", -50, 400),  # Philips' label 0002 4A14
     "MDC_PRESS_BLD_ART_ABP_SYS": Term(150037, "mm[Hg]", -50, 400),
     "MDC_PRESS_BLD_ART_ABP_DIA": Term(150038, "mm[Hg]", -50, 400),
@@ -99,7 +100,7 @@ TERMS = {
     "MDC_PRESS_BLD_MEAN": Term(None, "mm[Hg]", -50, 400),
     # temperature
     "MDC_TEMP": Term(150344, "Cel", 0, 50),
-    "MDC_TEMP_BODY": Term(150364, "Cel", 0, 50),
+    "MDC_TEMP_BODY": Term(150364, "Cel", 10, 50),
     # breathing and ventilation
     "MDC_RESP_RATE": Term(151562, "/min", 0, 250),
     "MDC_RESP": Term(None, "1", -math.inf, math.inf),

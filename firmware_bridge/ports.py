@@ -39,7 +39,11 @@ PORTS = {
 
 
 class Port(Protocol):
-    """A byte stream to a device. `read` returns b"" when nothing is there; both raise LinkError."""
+    """A byte stream to a device. `read` returns b"" when nothing is there; both raise LinkError.
+
+    One at whose other end several may call, one after the other, has `peers` besides: how many did
+    (see `peers_of`).
+    """
 
     def fileno(self) -> int: ...
 
@@ -61,6 +65,11 @@ class Connecting(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def peers_of(port: Port) -> int:
+    """How many have been at the other end: what one of them began, no other ends."""
+    return int(getattr(port, "peers", 1))
 
 
 def open_port(address: str, wire: Wire) -> Port | Connecting:

@@ -204,8 +204,9 @@ class Device:
     send: its capability list. `decoder` makes a decoder whose first sample is number 0.
     `sure_frames` is how many frames in a row, heard without being asked, tell this device from any
     other; 0: it says nothing unasked, or nothing that could be told apart. `datagrams`: each read
-    of its port is one whole message. `proved_by` and `unproved` name the independent evidence, and
-    what has none.
+    of its port is one whole message. `outlives_calls`: its messages stand for themselves, so one
+    decoder hears all who call, one after the other. `proved_by` and `unproved` name the independent
+    evidence, and what has none.
     """
 
     name: str
@@ -218,6 +219,7 @@ class Device:
     numerics: tuple[str, ...] = ()
     sure_frames: int = 0
     datagrams: bool = False
+    outlives_calls: bool = False
     proved_by: str = ""
     unproved: str = ""
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CONVERSIONS = {("uV", "mV"): 1e-3, ("mV", "uV"): 1e3}
 """Stated conversions, UCUM: nothing else is ever converted."""
 
+ECG = "MDC_ECG_ELEC_POTL_"  # and a lead
+
 
 class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`port` is a path or an address as `tcp://host:port`, which may name the device too; `map` a
@@ -65,8 +67,10 @@ class Monitor:
         self._rail = min(abs((r - options.offset) * self._scale) for r in rails) or None
         self._attached = Attached(device, options.port, options.name, ports)
         self._clock: SampleClock | None = None
+        self._heard_hz = 0.0  # the device's own rate, which it may change
         self._resampler: LiveResampler | None = None
-        self._leads_off: set[str] = set()
+        self._called = called(options.mdc, self._feed.channels[self._column])
+        self._leads_off: set[tuple[str, str]] = set()  # faults that last: code and channel
         self._received = 0
         self._gaps = 0
         self._first_ns: int | None = None
@@ -123,8 +127,9 @@ class Monitor:
 
     def _note(self, alert: Alert) -> None:
         """A fault of this channel that the device reports: its samples are not the patient's."""
-        if alert.kind is AlertKind.TECHNICAL and alert.channel == self._options.mdc:
-            (self._leads_off.add if alert.active else self._leads_off.discard)(alert.code)
+        if alert.kind is AlertKind.TECHNICAL and alert.channel in self._called:
+            fault = alert.code, alert.channel
+            (self._leads_off.add if alert.active else self._leads_off.discard)(fault)
 
     def _waveforms(self, block: SampleBlock, now_ns: int) -> list[Waveform]:
         if block.feed != self._feed.name:
@@ -133,8 +138,9 @@ class Monitor:
         samples = reading * np.float32(self._scale)
         self._received += len(samples)
         self._gaps += block.lost > 0
-        if self._clock is None:
-            self._clock = SampleClock(block.rate_hz)
+        if self._clock is None or block.rate_hz != self._heard_hz:
+            self._heard_hz, self._clock = block.rate_hz, SampleClock(block.rate_hz)
+            self._resampler = None
         t_ns = self._clock.time_of(block.seq, len(samples), now_ns)
         self._first_ns = t_ns if self._first_ns is None else self._first_ns
         rate_hz, seq = block.rate_hz, block.seq
@@ -181,6 +187,13 @@ def channel_of(device: Device, options: MonitorOptions) -> tuple[Feed, int]:
             f"{device.title} has no channel {options.channel}", f"use 1 to {len(wired[0].channels)}"
         )
     return wired[0], options.channel - 1
+
+
+def called(mdc: str, channel: str) -> frozenset[str]:
+    """What a device may call a channel in its faults: by its lead, as its feed does, or, an ECG
+    whose lead it does not say, without one."""
+    names = {mdc, channel}
+    return frozenset(names | {n.rpartition("_")[0] for n in names if n.startswith(ECG)})
 
 
 def _scale(unit: str, wanted: str) -> float:

@@ -10,6 +10,8 @@ chapter 3 allows), the four waves of `WAVES` (525 of the 600 samples a second of
 with the values fill 93 % of the line), and alarms as they change and now and then (chapter 5;
 monitors before CARESCAPE ignore that). Chapter 4: a monitor whose line was held up for 2 s stops
 its waves; what has not been heard for `ASK_AGAIN_S` of the monitor's clock is asked for again.
+Where a record was lost or damaged, alarms are: it may have been the only word of one that began or
+ended.
 
 Record numbers tell of lost records. The documents do not say whether all records are numbered
 together or each kind for itself, so the smaller of both gaps is believed.
@@ -117,7 +119,8 @@ def alarm_request(command: int) -> bytes:
 
 ASK_VALUES = frame(phdb_request(DISPLAYED_EVERY_S))
 ASK_WAVES = frame(wave_request(tuple(WAVES)))
-ASK = ASK_VALUES + ASK_WAVES + frame(alarm_request(ALARM_ON_CHANGE))
+ASK_ALARMS = frame(alarm_request(ALARM_ON_CHANGE))
+ASK = ASK_VALUES + ASK_WAVES + ASK_ALARMS
 STOP_ALL = (
     frame(wave_request((), STOP))
     + frame(phdb_request(0, classes=0))
@@ -181,6 +184,9 @@ class Decoder:
         self._ends: dict[str, int] = {}  # of each feed, the number of its next sample
         self._heard_s: dict[int, int] = {}  # when values and waves were last heard
         self._alarms: dict[str, Priority] = {}
+        self._damaged = 0  # records, when alarms were last asked for
+        self._is_torn = False  # since then something was lost
+        self._asked_s: int | None = None
         self._true: set[tuple[Condition, str]] = set()  # conditions, and who says so
 
     @property
@@ -222,7 +228,7 @@ class Decoder:
                 out += self._condition(condition, "values", is_true, data.time_s)
         for shown in alarms:
             out += self._shown(shown, record.time_s)
-        return out + self._asked_again(record)
+        return out + self._asked_again(record) + self._alarms_again(record.time_s, missing)
 
     def _missing(self, record: Record) -> int:
         """How many records before this one were lost, modulo 256."""
@@ -292,6 +298,16 @@ class Decoder:
             if kind != record.kind and ASK_AGAIN_S <= silent_s < JUMP_S:
                 out.append(Send(request))
         return out
+
+    def _alarms_again(self, time_s: int, missing: int) -> list[Message]:
+        """At most once a second, and not before the line is whole again."""
+        damaged = sum(self._deframer.rejects.values())
+        self._is_torn |= missing > 0 or damaged > self._damaged
+        self._damaged = damaged
+        if not self._is_torn or time_s == self._asked_s:
+            return []
+        self._is_torn, self._asked_s = False, time_s
+        return [Send(ASK_ALARMS)]
 
 
 # M1017617: requests may come at any time and replace the ones before (chapters 3 and 4); values

@@ -13,7 +13,8 @@ silent for 3 s is lost, a sign of life is due after 2 s, an answer may take 10 s
 The device may command as well: ICC, NOP, identity, time changed and stop are answered, a new
 realtime configuration is fetched and set up again, a damaged command is answered with NAK. What was
 measured and is not in the next answer any more is unavailable, what is measured in standby or in a
-test is invalid. `device_ns` is the device's clock as it was last read, at most one round before.
+test is invalid, waves too. `device_ns` is the device's clock as it was last read, at most one round
+before.
 Limits and settings are checked when they come, and not asked for: values have no place for them.
 
 A realtime stream has no numbers: each record that is damaged counts as one lost sample of each of
@@ -112,6 +113,7 @@ class Decoder:
         self._alerts: dict[str, dict[int, Alert]] = {}  # by page and code
         self._waves: list[_Wave] = []
         self._running = False  # records came since the configuration was last asked for
+        self._unconfirmed = False  # other streams were chosen: records may still be of those before
         self._out: list[Message] = []
 
     @property
@@ -189,6 +191,7 @@ class Decoder:
         elif frame.code == REALTIME:
             self._configure_realtime(frame.data)
         elif frame.code == CONFIGURE_REALTIME and self._waves:
+            self._unconfirmed = False
             self._out.append(Send(ENABLE_STREAMS))
 
     def _configure_realtime(self, data: bytes) -> None:
@@ -203,6 +206,7 @@ class Decoder:
             return
         for wave in self._waves:
             wave.give(self._out)
+        self._unconfirmed |= wanted != [wave.stream for wave in self._waves]
         before = {wave.stream.code: wave for wave in self._waves}
         self._waves = [before.get(stream.code, _Wave(stream)) for stream in wanted]
         for wave, stream in zip(self._waves, wanted):
@@ -212,7 +216,8 @@ class Decoder:
             self._out.append(Send(command(CONFIGURE_REALTIME, choice.encode())))
 
     def _take_record(self, record: Record) -> None:
-        if record.damaged or any(stream >= len(self._waves) for stream in record.readings):
+        unknown = any(stream >= len(self._waves) for stream in record.readings)
+        if record.damaged or unknown or self._unconfirmed:
             if not record.damaged and self._waves:
                 self._reject("stream")
             for wave in self._waves:
@@ -220,8 +225,9 @@ class Decoder:
                 self._splitter.tally["lost"] += 1
             return
         self._running = True
+        is_patient = not self._alerts.get("texts")
         for stream, count in record.readings.items():
-            self._waves[stream].take(count)
+            self._waves[stream].take(count if is_patient else None)
 
     def _take_measured(self, frame: Frame) -> None:
         readings = records.readings(frame.data)
@@ -304,8 +310,8 @@ class _Wave:
         self._lost = 0
         self._values: list[float] = []
 
-    def take(self, count: int) -> None:
-        value = self.stream.value(count)
+    def take(self, count: int | None) -> None:
+        value = None if count is None else self.stream.value(count)
         self._values.append(math.nan if value is None else value)
 
     def lose(self, out: list[Message]) -> None:

@@ -35,13 +35,23 @@ FORMATS = {"u16": ">H", "i16": ">h", "u32": ">I", "i32": ">i", "f32": ">f"}
 SILENT_CYCLES = 3
 
 
+def _table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ 0xA001 * (byte & 1)
+        table.append(byte)
+    return tuple(table)
+
+
+_CRC = _table()
+
+
 def crc16(data: bytes) -> int:
     """CRC-16/MODBUS: "123456789" gives 4B37."""
     crc = 0xFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0xA001 if crc & 1 else 0)
+        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
     return crc
 
 

@@ -13,10 +13,12 @@ widths leave no doubt where a byte is missing. There is no checksum: an answer i
 both counts, every width and every character are right. Damage that turns a digit into a digit
 cannot be seen.
 
-A blank field is not available. `device_ns` is the ventilator's clock, in whole minutes. An alarm is
-on unless its field is blank, NORMAL or RESET; LOW, MEDIUM and HIGH are its priority (these words
-are from memory: what is not known counts as an alarm). Not claimed: settings and limits, which have
-no place in values, and results of a manoeuvre (plateau, static compliance), whose age is not said.
+A blank field is not available. What is measured while the circuit is open or blocked (124, 125) is
+QUESTIONABLE: it is not the patient's. `device_ns` is the ventilator's clock, in whole minutes. An
+alarm is on unless its field is blank, NORMAL or RESET; LOW, MEDIUM and HIGH are its priority (these
+words are from memory: what is not known counts as an alarm). Not claimed: settings and limits,
+which have no place in values, and results of a manoeuvre (plateau, static compliance), whose age is
+not said.
 
 An answer of 1.25 kB takes 1.3 s on the line, so it is asked for every 2 s, not every second.
 """
@@ -112,6 +114,7 @@ TECHNICAL = {
 }
 PRIORITIES = {"LOW": Priority.LOW, "MEDIUM": Priority.MEDIUM, "HIGH": Priority.HIGH}
 NO_ALARM = ("", "NORMAL", "RESET")
+CUT_OFF = (124, 125)  # from the patient
 
 _ANSWER = re.compile(rb"MISCF, *(\d+) *, *(\d+) *,\x02([ -~]*)\x03")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
@@ -230,11 +233,13 @@ class Decoder:
         self._give_alerts(fields, now_ns)
 
     def _give_values(self, fields: dict[int, str], now_ns: int | None) -> None:
+        sure = all(fields.get(field, "") in NO_ALARM for field in CUT_OFF)
+        trust = Validity.VALID if sure else Validity.QUESTIONABLE
         for field, (channel, factor) in VALUES.items():
             text = fields.get(field, "")
             value = float(text) * factor if _NUMBER.fullmatch(text) else None
             missing = value is None and _MISSING.fullmatch(text)
-            validity = Validity.UNAVAILABLE if missing else Validity.VALID
+            validity = Validity.UNAVAILABLE if missing else trust
             self._out.append(numeric(channel, value, validity, now_ns))
 
     def _give_alerts(self, fields: dict[int, str], now_ns: int | None) -> None:

@@ -4,9 +4,10 @@ Implements the manager's side of IEEE 11073-20601 clause 8: the agent associates
 configuration where it is no standard one (8.8), and its measurements (8.9); each confirmed report
 is answered. `phd_apdu` owns the encoding. The transport is any stream: APDUs carry their length.
 
-An APDU is taken whole or not at all: lengths must fit each other. There is no checksum in this
-layer; the transports (Bluetooth, USB, TCP) have theirs. A report of several persons is not taken,
-nor of another person than the first in one association: whose bed it is cannot be known.
+An APDU is taken whole or not at all: lengths must fit each other, those at its head before the rest
+is waited for. There is no checksum in this layer; the transports (Bluetooth, USB, TCP) have theirs.
+A report of several persons is not taken, nor of another person than the first in one association:
+whose bed it is cannot be known.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SILENT_S = 300.0  # a cuff may measure every few minutes
 MAX_APDU_BYTES = 64_512  # 20601, 8.4: the most an agent may send
+MAX_OTHER_BYTES = 512  # of what is no data
 
 CHANNELS = {  # terms of the SCADA partition
     0x4BB8: "MDC_PULS_OXIM_SAT_O2",
@@ -75,8 +77,9 @@ class Decoder:
         while at + 4 <= len(buffer):
             choice = int.from_bytes(buffer[at : at + 2], "big")
             size = int.from_bytes(buffer[at + 2 : at + 4], "big")
-            if choice not in wire.CHOICES or size + 4 > MAX_APDU_BYTES:
-                at += self._skip()
+            head = buffer[at + 4 : at + 12]
+            if choice not in wire.CHOICES or not _fits(choice, size, head):
+                at += self._skip("lengths" if choice in wire.CHOICES else "no APDU")
                 continue
             if at + 4 + size > len(buffer):
                 break
@@ -85,9 +88,10 @@ class Decoder:
         self._pending = buffer[at:]
         return out
 
-    def _skip(self) -> int:
+    def _skip(self, reason: str) -> int:
         """One byte that begins no APDU: the stream is searched for the next that does."""
-        self._rejects["no APDU"] += not self._skipping
+        if not self._skipping:
+            self._rejects[reason] += 1
         self._skipping = True
         self._tally["skipped_bytes"] += 1
         return 1
@@ -179,6 +183,16 @@ class Decoder:
                 known = validity if value is not None else Validity.UNAVAILABLE
                 found.append(numeric(channel, value, known, t_ns))
         return found
+
+
+def _fits(choice: int, size: int, head: bytes) -> bool:
+    """Whether an APDU of `size` bytes can begin with these, of which some may not have come yet."""
+    if choice != wire.PRST:
+        return size <= MAX_OTHER_BYTES
+    if not 8 <= size <= MAX_APDU_BYTES - 4:
+        return False
+    lengths = (int.from_bytes(head[:2], "big") + 2, int.from_bytes(head[6:8], "big") + 8)
+    return all(length == size or len(head) < end for length, end in zip(lengths, (2, 8)))
 
 
 def _validity(values: Mapping[int, bytes]) -> Validity:

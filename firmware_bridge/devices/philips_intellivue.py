@@ -8,12 +8,15 @@ long before a poll ends, and before the association does (10 s without a message
 least that the guide knows).
 
 Samples are placed by the monitor's relative time, whose steps must be whole messages: what is
-missing is counted, what comes twice or too late is dropped.
+missing is counted, what comes twice or too late is dropped, unless nothing else comes any more:
+then that time was set back, which is a gap. A cuff pressure that stood on the screen before we
+came, for `OLD_NS` or longer, is QUESTIONABLE: it is of the past.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +34,7 @@ from firmware_bridge.types import (
     SampleBlock,
     Send,
     Sign,
+    Validity,
     Wire,
 )
 
@@ -52,6 +56,8 @@ POLLS = (
     (wire.ALARM_MONITOR, 3, wire.ALARM_GROUP),
 )
 MAX_OBJECTS = 256  # of which attributes are remembered
+OLD_NS = 60_000_000_000
+MAX_LATE = 16  # messages of one wave, 4 s
 _ENDS = {
     association.REFUSE: "the monitor refuses: it may serve another client",
     association.ABORT: "the monitor aborts the association",
@@ -150,7 +156,9 @@ class Decoder:
                 if code in known:
                     technical = code == values.TECHNICAL_ALARMS
                     shown.append((technical, values.alarms(known[code], technical)))
-        out: list[Message] = [value for value in found if self._news(value)]
+        out: list[Message] = []
+        for value in found:
+            out += self._news(value, result.clock_ns)
         for wave in waves:
             out += self._placed(wave, result.ticks)
         for technical, alarms in shown:
@@ -172,13 +180,15 @@ class Decoder:
             self._known[object_id] = {k: v for k, v in known.items() if k in values.STATIC}
         return known
 
-    def _news(self, value: Numeric) -> bool:
-        """False for a measurement made now and then that was said before, at its time."""
+    def _news(self, value: Numeric, clock_ns: int | None) -> list[Numeric]:
+        """The value, unless it is one made now and then that was said before, at its time."""
         if value.channel not in values.MEASURED_ONCE:
-            return True
+            return [value]
         before = self._once.get(value.channel)
         self._once[value.channel] = value
-        return value != before
+        if before is None and value.value is not None and _is_old(value.device_ns, clock_ns):
+            return [replace(value, validity=Validity.QUESTIONABLE)]
+        return [value] if value != before else []
 
     def _placed(self, wave: Wave, ticks: int) -> list[Message]:
         run = self._runs.setdefault(wave.feed.name, _Run())
@@ -211,12 +221,17 @@ class Decoder:
         ]
 
 
+def _is_old(measured_ns: int | None, now_ns: int | None) -> bool:
+    return measured_ns is not None and now_ns is not None and now_ns - measured_ns >= OLD_NS
+
+
 class _Run:
     """Where one feed's samples are: the number of the next, the time of the last message."""
 
     def __init__(self) -> None:
         self.end = 0
         self.ticks: int | None = None
+        self._late = 0  # messages in a row
 
     def lost_before(self, n: int, period_ticks: int, ticks: int) -> int | None:
         """How many samples are missing before a message of `n`, in whole messages; None where it
@@ -225,7 +240,13 @@ class _Run:
             return 0
         passed = (ticks - self.ticks) % (2 * HALF_CLOCK)
         if passed == 0 or passed >= HALF_CLOCK:
-            return None
+            self._late += 1
+            if self._late < MAX_LATE:
+                return None
+            passed = 0
+        self._late = 0
+        if not passed:
+            return n  # a gap of unknown length is one message
         return max(0, round(passed / (n * period_ticks)) - 1) * n
 
 

@@ -100,6 +100,12 @@ WAVES = {
     0x4A14: _feed("abp", "MDC_PRESS_BLD_ART_ABP", 125),
     0x5000: _feed("resp", "MDC_RESP", 62.5),
 }
+SOURCES = {
+    0x0100: "MDC_ECG_ELEC_POTL",  # of whichever lead
+    **{physio: feed.channels[0] for physio, feed in WAVES.items()},
+    **NUMERICS,
+}
+"""What an alarm is about."""
 WAVE_LABELS = tuple(MEDICAL << 16 | physio for physio in WAVES)
 
 # The lower 16 bits of MDC event codes. Only those whose name is certain.
@@ -291,7 +297,7 @@ def _alarm(item: Reader, technical: bool) -> Alarm | None:
         return None
     text = _text(info) if info_id == TEXT_INFO else ""
     name = EVENTS.get(code & ~1, f"philips-intellivue:{code}")  # the last bit words the text
-    channel = NUMERICS.get(source, "")
+    channel = SOURCES.get(source, "")
     what = AlertKind.TECHNICAL if technical else AlertKind.PHYSIOLOGICAL
     if state & ALARM_NOT_REAL:
         what, priority = AlertKind.OTHER, Priority.NONE

@@ -77,6 +77,8 @@ class Agent:
                 return [self._event(phd_apdu.NOTI_CONFIG, configuration(OWN_CONFIG, self._metrics))]
         elif choice == phd_apdu.PRST:
             self.reporting = True
+        elif choice == phd_apdu.ABRT:
+            self.reporting = False  # and so associates anew
         return []
 
     def say(self, t_s: float) -> list[bytes]:

@@ -5,11 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firmware_bridge.devices import cyton
+from firmware_bridge.devices import cyton, hl7_oru, masimo, medibus, phd
+from firmware_bridge.devices.medibus_frames import response
+from firmware_bridge.emulators import phd as agent
+from firmware_bridge.emulators.hl7_oru import report
+from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import DialogueError, LinkError
 from firmware_bridge.link import MAX_READS_PER_POLL, Link, retry_delay_s
+from firmware_bridge.mllp import framed
 from firmware_bridge.session import NS_PER_S, State
-from firmware_bridge.types import LinkLost, LinkMessage, LinkUp, Loss, SampleBlock, Text, Wire
+from firmware_bridge.types import (
+    Alert,
+    Device,
+    LinkLost,
+    LinkMessage,
+    LinkUp,
+    Loss,
+    Numeric,
+    SampleBlock,
+    Text,
+    Wire,
+)
 
 BANNER = b"OpenBCI V3 8-16 channel\r\n$$$"
 MS = NS_PER_S // 1000
@@ -22,6 +38,7 @@ class ScriptedPort:
         self.inbox: list[bytes | LinkError] = []
         self.sent = b""
         self.closed = False
+        self.peers = 1
 
     def fileno(self) -> int:
         return 7
@@ -42,15 +59,14 @@ class ScriptedPort:
 class Rig:
     """A link whose ports are handed out one by one; none left means that opening fails."""
 
-    def __init__(self, ports: int = 10, join: bool = False) -> None:
+    def __init__(self, ports: int = 10, join: bool = False, device: Device = cyton.DEVICE) -> None:
         self.ports = [ScriptedPort() for _ in range(ports)]
         self.used: list[ScriptedPort] = []
-        self.link = Link(
-            cyton.DEVICE, "/dev/x", join=join, open_port=self._open, random01=lambda: 0.0
-        )
+        self._wire = device.wire
+        self.link = Link(device, "/dev/x", join=join, open_port=self._open, random01=lambda: 0.0)
 
     def _open(self, path: str, wire: Wire) -> ScriptedPort:
-        assert (path, wire) == ("/dev/x", cyton.WIRE)
+        assert (path, wire) == ("/dev/x", self._wire)
         if not self.ports:
             raise LinkError("no such port", "plug it in")
         self.used.append(self.ports.pop(0))
@@ -229,6 +245,83 @@ def test_a_flood_does_not_keep_the_loop() -> None:
     rig.used[0].inbox = [b"\x55" * 4096] * 100
     rig.link.poll(0)
     assert len(rig.used[0].inbox) == 100 - MAX_READS_PER_POLL
+
+
+def test_an_alarm_of_before_the_link_was_up_is_told_when_it_is() -> None:
+    """The answer to a host before us: the decoder says each change once, so it must not be lost."""
+    rig = Rig(device=medibus.DEVICE)
+    rig.link.open(0)
+    high = response(medibus.ALARMS_CP1, bytes([0x4F]) + b"10PAW HIGH    ")
+    assert rig.hear(high, 0) == []
+    for answer in (
+        response(medibus.ICC),
+        response(medibus.IDENTITY, b"0161'Evita'01.00:04.03"),
+        response(medibus.REALTIME),
+    ):
+        assert rig.hear(answer, MS) == []
+    found = rig.hear(response(medibus.MEASURED_CP1, b"78 5.0"), 2 * MS)
+    assert [type(m) for m in found] == [LinkUp, Alert, Numeric]
+    assert rig.hear(high, 3 * MS) == []
+    [ended] = rig.hear(response(medibus.ALARMS_CP1), 4 * MS)
+    assert isinstance(ended, Alert) and not ended.active
+
+
+def called(rig: Rig, data: bytes, now_ns: int) -> list[LinkMessage]:
+    """Another peer calls at the same port and says so much."""
+    rig.used[-1].peers += 1
+    return rig.hear(data, now_ns)
+
+
+def test_what_one_caller_began_no_other_ends() -> None:
+    """The first hangs up inside an APDU of 64 kB: the second is not taken for its rest."""
+    oximeter = agent.oximeter(Scene())
+    said = b"".join(oximeter.say(0.5))
+    rig = Rig(device=phd.OXIMETER)
+    rig.link.open(0)
+    rig.hear(b"\xe7\x00\xf0\x00half", 0)
+    found = called(rig, said, MS)
+    oximeter.hear(_answer(rig), 0.6)
+    found += rig.hear(b"".join(oximeter.say(3.0)), 2 * MS)
+    assert {m.channel for m in found if isinstance(m, Numeric)} == set(phd.OXIMETER.numerics)
+    assert losses(found) == []
+
+
+def test_another_caller_has_to_introduce_itself() -> None:
+    """What the first has agreed on does not hold for the second."""
+    oximeter = agent.oximeter(Scene())
+    rig = Rig(device=phd.OXIMETER)
+    rig.link.open(0)
+    rig.hear(b"".join(oximeter.say(0.5)), 0)
+    oximeter.hear(_answer(rig), 0.6)
+    report_of_first = b"".join(oximeter.say(3.0))
+    assert [m for m in rig.hear(report_of_first, 0) if isinstance(m, Numeric)]
+    assert not [m for m in called(rig, report_of_first, MS) if isinstance(m, Numeric)]
+
+
+def test_an_alert_of_one_caller_ends_as_a_loss() -> None:
+    """Nobody is left to say that it ended."""
+    rig = Rig(device=masimo.DEVICE)
+    rig.link.open(0)
+    line = masimo.Line(0, 97, 70, 1.0, 0, masimo.SENSOR_OFF)
+    assert [m for m in rig.hear(masimo.encode(line), 0) if isinstance(m, Alert) and m.active]
+    assert losses(called(rig, masimo.encode(line), MS)) == [Loss.UNPLUGGED]
+
+
+def test_a_gateway_that_calls_for_each_message_stays_up_and_of_one_patient() -> None:
+    rig = Rig(device=hl7_oru.DEVICE)
+    rig.link.open(0)
+    found: list[LinkMessage] = []
+    for n in range(6):
+        data = report(Scene(), float(n), n).replace(b"NOBODY", b"A" if n % 2 == 0 else b"B")
+        found += called(rig, framed(data), n * MS)
+    assert losses(found) == []
+    assert len([m for m in found if isinstance(m, Numeric)]) == 3 * len(hl7_oru.NUMERICS)
+
+
+def _answer(rig: Rig) -> bytes:
+    """What the link sent last."""
+    sent, rig.used[-1].sent = rig.used[-1].sent, b""
+    return sent
 
 
 def test_close_stops_the_stream_and_never_retries() -> None:

@@ -20,7 +20,7 @@ from firmware_bridge.address import parse
 from firmware_bridge.devices import cyton
 from firmware_bridge.errors import AddressError, LinkError
 from firmware_bridge.link import CONNECT_S, Link
-from firmware_bridge.ports import Connecting, open_port, stable_path
+from firmware_bridge.ports import Connecting, open_port, peers_of, stable_path
 from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import LinkLost, LinkUp, Loss, SampleBlock, Wire
 
@@ -189,11 +189,13 @@ def test_listening_takes_one_peer_after_the_other_and_stays_up() -> None:
     callers[1].send(b"second")
     callers[0].send(b"first")
     assert read(port, 5) == b"first"
+    assert peers_of(port) == 1
     assert not select.select([port.fileno()], [], [], 0.1)[0]  # the second waits, unheard
     port.write(b"yes")
     assert callers[0].recv(10) == b"yes"
     callers[0].close()
     assert read(port, 6) == b"second"
+    assert peers_of(port) == 2
     callers[1].close()
     with pytest.raises(LinkError, match="port that is free"):
         open_port(address, WIRE)
@@ -212,6 +214,11 @@ def test_each_read_is_one_datagram() -> None:
             device.sendto(datagram, host)
         assert select.select([port.fileno()], [], [], 5)[0]
         assert [port.read(), port.read(), port.read()] == [b"one", b"two" * 5000, b""]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"another's", host)
+        device.sendto(b"", host)
+        device.sendto(b"three", host)
+        assert read(port, 5) == b"three"  # nothing of the stranger's
     port.write(b"anybody?")
     with pytest.raises(LinkError, match="refused"):
         read(port, 1)

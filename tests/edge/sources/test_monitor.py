@@ -12,6 +12,9 @@ import pytest
 from edge.errors import StartError
 from edge.sources.monitor import Monitor, MonitorOptions
 from edge.types import SourceLost, Waveform
+from firmware_bridge.emulators.emulated import emulated
+from firmware_bridge.emulators.faults import Fault, Kind
+from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import LinkError
 from firmware_bridge.session import NS_PER_S, listening
 from firmware_bridge.types import (
@@ -31,7 +34,8 @@ RATE_HZ = 500.0
 
 
 class Decoder:
-    """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on."""
+    """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on; `h` is 25 samples
+    at half the rate."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -41,14 +45,17 @@ class Decoder:
         return [self._message(byte) for byte in data]
 
     def _message(self, byte: int) -> Message:
-        if byte != ord("s"):
+        if byte in b"oi":
             return Alert(
                 "MDC_EVT_LEADS_OFF", AlertKind.TECHNICAL, Priority.LOW, byte == ord("o"), "", ECG
             )
-        at = self._seq + np.arange(50)
-        self._seq += 50
-        wave = np.sin(2 * np.pi * 5.0 * at / RATE_HZ).astype(np.float32)
-        return SampleBlock(int(at[0]), 0, RATE_HZ, "mV", np.stack((wave, -wave), 1), "ecg")
+        n, rate_hz = (50, RATE_HZ) if byte == ord("s") else (25, RATE_HZ / 2)
+        at = self._seq + np.arange(n)
+        self._seq += n
+        wave = np.sin(2 * np.pi * 5.0 * (at - at[0]) / rate_hz).astype(np.float32)  # half a period
+        if round((self._seq - n) / n) % 2:
+            wave = -wave
+        return SampleBlock(int(at[0]), 0, rate_hz, "mV", np.stack((wave, -wave), 1), "ecg")
 
 
 def made(**changes: Any) -> Device:
@@ -157,6 +164,18 @@ def test_another_rate_is_the_same_signal_at_the_same_time() -> None:
         np.testing.assert_allclose(wave.samples, np.sin(2 * np.pi * 5 * t_s), atol=5e-3)
 
 
+def test_a_device_that_changes_its_rate_keeps_its_time() -> None:
+    """From 500 to 250 Hz, brought to 250: what is given goes on at 250 samples a second."""
+    port = Port()
+    found = hear(monitor(port, rate_hz=250.0), port, *[b"s"] * 10, *[b"h"] * 20)
+    waves = [w for w in found if isinstance(w, Waveform) and w.t_ns > 1.1 * NS_PER_S]
+    assert {w.rate_hz for w in waves} == {250.0}
+    given_s = sum(len(w.samples) for w in waves) / 250.0
+    assert given_s == pytest.approx((waves[-1].t_ns - waves[0].t_ns) / NS_PER_S + 0.1, abs=0.02)
+    zeros = np.flatnonzero(np.diff(np.signbit(samples(waves))))
+    assert np.diff(zeros).mean() == pytest.approx(25.0, abs=0.5)  # half a period of 5 Hz
+
+
 def test_a_lead_that_the_device_calls_off_is_off() -> None:
     port = Port()
     found = hear(monitor(port), port, b"s", b"os", b"s", b"is")
@@ -164,6 +183,38 @@ def test_a_lead_that_the_device_calls_off_is_off() -> None:
     port = Port()
     other = hear(monitor(port, mdc="MDC_ECG_ELEC_POTL_V"), port, b"os")
     assert [w.leads_off for w in other if isinstance(w, Waveform)] == [False]  # not its lead
+
+
+class Memory(Port):
+    """An emulated device at the end of a port, told the time."""
+
+    def __init__(self, name: str, scene: Scene) -> None:
+        super().__init__()
+        self._emulated = emulated(name, scene)
+        self._t_s = 0.0
+
+    def at(self, now_ns: int) -> None:
+        self._t_s = now_ns / NS_PER_S
+        self.inbox += self._emulated.say(self._t_s)
+
+    def write(self, data: bytes) -> None:
+        self.inbox += self._emulated.hear(data, self._t_s)
+
+
+@pytest.mark.parametrize(
+    ("device", "unit"), [("ge-s5", "mV"), ("philips-intellivue", "mV"), ("openview-ads1292r", "1")]
+)
+def test_every_ecg_that_says_lead_off_is_off(device: str, unit: str) -> None:
+    """Whatever the device calls its ECG: by its lead, or without one (GE: "channel 1")."""
+    port = Memory(device, Scene(faults=(Fault(4.0, 6.0, Kind.LEAD_OFF),)))
+    source = Monitor(MonitorOptions(device=device, port="x", mdc=ECG, unit=unit), port)
+    source.open(0)
+    found = [w for n in range(1, 1400) for w in source.poll(n * NS_PER_S // 100)]
+    waves = [w for w in found if isinstance(w, Waveform)]
+    during = [w.leads_off for w in waves if 6.5 < w.t_ns / NS_PER_S < 9.5]
+    around = [w.leads_off for w in waves if not 3.5 < w.t_ns / NS_PER_S < 13.0]
+    assert during and all(during)
+    assert around and not any(around)
 
 
 def test_after_a_loss_nothing_is_remembered() -> None:

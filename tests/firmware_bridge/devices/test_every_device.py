@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 from firmware_bridge.devices import DEVICES, device
 from firmware_bridge.emulators.emulated import EMULATORS
-from firmware_bridge.nomenclature import TERMS, WITH_NUMBER
+from firmware_bridge.nomenclature import TERMS, WITH_NUMBER, numeric
 from firmware_bridge.session import Event, State
 from firmware_bridge.types import Alert, LinkLost, LinkUp, Numeric, SampleBlock
 
@@ -65,6 +66,15 @@ def test_every_device_has_an_emulator_and_says_what_it_is(name: str) -> None:
     assert all(channel in TERMS for channel in found.numerics)
     channels = [c for feed in found.feeds for c in feed.channels]
     assert all(channel == "" or channel in TERMS for channel in channels)
+
+
+@pytest.mark.parametrize(
+    "channel", ["MDC_PULS_OXIM_SAT_O2", "MDC_PULS_OXIM_PULS_RATE", "MDC_PRESS_BLD_NONINV_SYS"]
+)
+def test_where_no_patient_gives_zero_zero_is_no_number(channel: str) -> None:
+    """An empty register or field; a heart rate of 0 is asystole."""
+    assert numeric(channel, 0.0).value is None
+    assert numeric("MDC_ECG_HEART_RATE", 0.0).value == 0.0
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -182,3 +192,21 @@ def test_damage_raises_nothing_and_is_counted(name: str, heard: Any) -> None:
     decoder.feed(rng.randbytes(200_000))
     c = decoder.counters
     assert c.text_bytes + c.skipped_bytes <= c.received_bytes
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("name", EMULATORS)
+def test_hostile_bytes_are_done_with_faster_than_they_can_come(name: str, wire: Any) -> None:
+    """Beginnings of frames without end, at twice the rate of the line at least; the cost of a byte
+    does not grow with how many came before."""
+    wired = wire(name)
+    wired.run(1.5)
+    said, rate = wired.cable.said, device(name).wire.bytes_per_s
+    size = 1400 if device(name).datagrams else 4096
+    for beginning in (b"\0", b"\xff", *(said[:n] for n in (1, 2, 4, 8, 40))):
+        data = (beginning * 40_000)[:40_000]
+        decoder = device(name).decoder()
+        began_s = time.process_time()
+        for at in range(0, len(data), size):
+            decoder.feed(data[at : at + size])
+        assert len(data) / (time.process_time() - began_s) > 2 * rate, beginning

@@ -259,6 +259,21 @@ def test_a_change_that_was_lost_is_known_within_seconds(wire: Any) -> None:
     assert [m.code for m in messages if isinstance(m, Alert)] == ["ge-s5:HR HIGH"]
 
 
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_after_a_record_that_was_lost_alarms_are_asked_for_anew(damage: str) -> None:
+    """It may have been the end of the alarm, which is said only once."""
+    decoder = ge_s5.Decoder()
+    assert len(decoder.feed(alarms(1, ("HR HIGH", 2)))) == 1
+    assert not [m for m in decoder.feed(waves(2, ecg([0] * 60))) if isinstance(m, Send)]
+    end = bytearray(alarms(3))
+    end[20] ^= 0xFF
+    found = decoder.feed(b"" if damage == "lost" else bytes(end))
+    found += decoder.feed(waves(4, ecg([0] * 60)) + waves(5, ecg([0] * 60)))
+    assert [m for m in found if isinstance(m, Send)] == [Send(ge_s5.ASK_ALARMS)]
+    [ended] = [m for m in decoder.feed(alarms(6)) if isinstance(m, Alert)]
+    assert not ended.active
+
+
 def test_an_alarm_text_is_made_printable() -> None:
     [alert] = ge_s5.Decoder().feed(alarms(1, ("Pulse\n\x07 low ", 2)))
     assert isinstance(alert, Alert)

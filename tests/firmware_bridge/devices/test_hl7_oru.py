@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.hl7_oru import report
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.mllp import Unframer, framed
+from firmware_bridge.nomenclature import WITH_NUMBER
+from firmware_bridge.session import Event
 from firmware_bridge.types import Message, Numeric, Send, Sign, Validity
 
 HEAD = (
@@ -62,6 +65,7 @@ def test_a_value_its_unit_and_the_time_of_its_observation() -> None:
         ("2026", None),
         ("", None),
         ("20261128110000+01", None),
+        ("00000101000000", None),
     ],
 )
 def test_times(text: str, ns: int | None) -> None:
@@ -91,6 +95,106 @@ def test_status_and_sentinels(
     assert (found.validity, found.value) == (validity, value)
 
 
+@pytest.mark.parametrize(
+    ("flags", "validity"),
+    [
+        ("", Validity.VALID),
+        ("N", Validity.VALID),
+        ("HH", Validity.VALID),
+        ("A~PM~SA", Validity.VALID),
+        ("QUES", Validity.QUESTIONABLE),
+        ("H~QUES^questionable", Validity.QUESTIONABLE),
+        ("DEMO", Validity.QUESTIONABLE),
+        ("whatever", Validity.QUESTIONABLE),
+        ("INV", Validity.INVALID),
+        ("H~INV", Validity.INVALID),
+        ("TEST", Validity.INVALID),
+        ("NAV", Validity.UNAVAILABLE),
+        (">", Validity.OVER),
+        ("<", Validity.UNDER),
+    ],
+)
+def test_what_the_sender_doubts_is_not_valid(flags: str, validity: Validity) -> None:
+    """OBX-8, in whatever order and company."""
+    (found,) = numerics(HR.replace("^MDC|||||F", f"^MDC||{flags}|||F"))
+    assert found.validity is validity
+    assert (found.value == 72.0) == (validity in WITH_NUMBER)
+
+
+@pytest.mark.parametrize(
+    ("mode", "validity"),
+    [
+        ("P", Validity.VALID),
+        ("P^T", Validity.VALID),  # current processing
+        ("D", Validity.QUESTIONABLE),  # debugging: demonstration, service
+        ("T", Validity.QUESTIONABLE),  # training
+        ("P^A", Validity.QUESTIONABLE),  # archive
+        ("P^R", Validity.QUESTIONABLE),  # restored from it
+        ("", Validity.QUESTIONABLE),
+    ],
+)
+def test_training_and_archives_are_not_the_patient_of_now(mode: str, validity: Validity) -> None:
+    data = message(HR).replace(b"|1|P|2.6", f"|1|{mode}|2.6".encode())
+    (found,) = [m for m in Decoder().feed(data) if isinstance(m, Numeric)]
+    assert found.validity is validity
+
+
+@pytest.mark.parametrize(
+    ("observed", "validity"),
+    [
+        ("20261128115930+0100", Validity.VALID),
+        ("20261128115930", Validity.VALID),  # in the zone of the message
+        ("20261128110000+0000", Validity.VALID),
+        ("20261128113000+0100", Validity.QUESTIONABLE),  # from a queue, half an hour later
+        ("20261128113000", Validity.QUESTIONABLE),
+    ],
+)
+def test_what_was_observed_long_before_it_was_sent_is_not_of_now(
+    observed: str, validity: Validity
+) -> None:
+    (found,) = numerics(HR + f"|||{observed}")
+    assert found.validity is validity
+    cuff = "OBX|1|NM|150021^MDC_PRESS_BLD_NONINV_SYS^MDC|1|120|266016^MDC_DIM_MMHG^MDC|||||R|||"
+    (found,) = numerics(cuff + "20261128113500+0100")
+    assert found.validity is Validity.VALID
+
+
+def bed(control: int, patient: str, place: str, rate: int) -> bytes:
+    who = f"PID|||{patient}^^^H^MR||Nobody^Nobody", f"PV1||I|{place}"
+    return message(*who, HR.replace("|72|", f"|{rate}|"), control=str(control))
+
+
+def test_values_of_another_bed_are_not_taken() -> None:
+    """A gateway that reports twenty beds in turn over one connection."""
+    decoder = Decoder()
+    found = [
+        m
+        for n in range(40)
+        for m in decoder.feed(bed(n, f"P{n % 20}", f"ICU^{n % 20}", 60 + n % 20))
+    ]
+    assert [m.value for m in found if isinstance(m, Numeric)] == [60.0, 60.0]
+    assert decoder.counters.rejects == {"another patient": 38}
+    assert not [m for m in found if isinstance(m, Sign) and m.event is Event.REFUSED]
+    assert len([m for m in found if isinstance(m, Send)]) == 40
+
+
+def test_a_new_patient_is_a_new_link() -> None:
+    """The bed is the same, its patient another: after some messages without a word of the first."""
+    decoder = Decoder()
+    decoder.feed(bed(0, "P0", "ICU^1", 60))
+    found = [m for n in range(1, 9) for m in decoder.feed(bed(n, "P1", "ICU^1", 80))]
+    assert not [m for m in found if isinstance(m, Numeric)]
+    assert [m.event for m in found if isinstance(m, Sign)] == [Event.ALIVE] * 7 + [Event.REFUSED]
+
+
+def test_a_gateway_that_counts_from_one_again_is_heard() -> None:
+    """It was switched off: its control ids come again, at another time."""
+    later = message(HR).replace(b"|20261128120000.250+0100|", b"|20261128120500.250+0100|")
+    found, decoder = decode(message(HR) + later)
+    assert sum(isinstance(m, Numeric) for m in found) == 2
+    assert decoder.counters.duplicates == 0
+
+
 def test_saturation_of_140_is_no_number() -> None:
     row = "OBX|1|NM|150456^MDC_PULS_OXIM_SAT_O2^MDC|1.3.1|140|262688^MDC_DIM_PERCENT^MDC|||||R"
     (found,) = numerics(row)
@@ -107,6 +211,7 @@ def test_saturation_of_140_is_no_number() -> None:
             HR.replace("147842^MDC_ECG_HEART_RATE^MDC", "147842^MDC_ECG_HEART_RATE^L"),
             "unknown code",
         ),
+        (HR.replace("MDC_ECG_HEART_RATE", "MDC_PULS_OXIM_PULS_RATE"), "code and name differ"),
     ],
 )
 def test_what_is_not_certain_is_not_taken(row: str, why: str) -> None:
@@ -165,6 +270,12 @@ def test_no_field_opens_a_segment_in_the_answer(hostile: str) -> None:
         assert sent.count(b"\x0b") == sent.count(b"\x1c") == 1
         assert sent.count(b"\r") == 3  # two segments, and the end of the block
         assert sent[1:].startswith(b"MSH|") and b"\rMSA|A" in sent
+
+
+def test_an_enormous_control_id_is_neither_kept_nor_repeated() -> None:
+    found, decoder = decode(b"".join(message(control="9" * 500_000 + str(n)) for n in range(3)))
+    assert max(len(m.data) for m in found if isinstance(m, Send)) < 1000
+    assert sys.getsizeof(decoder._seen) + sum(map(sys.getsizeof, decoder._seen)) < 10_000
 
 
 def test_lead_off_is_unavailable_at_once(wire: Any) -> None:

@@ -56,6 +56,8 @@ VENTILATING = response(medibus.TEXTS, b"014IPPV\x03")
 MEASURED = b"\x01$78 5.07D 22 66\x0d"
 # three streams at 20 ms: pressure -50..150 mbar, flow -200..200 L/min, volume 0..2000 mL
 CONFIGURATION = b"00   20000  -50  150FFF01   20000 -200  200FFF03   20000    0 2000FFF"
+CHOSEN = response(medibus.CONFIGURE_REALTIME)
+CONFIGURED = response(medibus.REALTIME, CONFIGURATION) + CHOSEN
 
 
 def decoder(name: str = "medibus") -> medibus.Decoder:
@@ -143,7 +145,7 @@ def test_a_command_inside_a_response_is_taken_out_and_answered() -> None:
 
 def test_both_channels_alternate_byte_by_byte() -> None:
     found = decoder()
-    found.feed(response(medibus.REALTIME, CONFIGURATION))
+    found.feed(CONFIGURED)
     fast = record({0: 2048, 1: 1024, 2: 4095}) * 3
     mixed = b"".join(bytes(pair) for pair in zip(MEASURED, fast)) + fast[len(MEASURED) :] + b"\x11"
     messages = found.feed(mixed + b"\xd7")
@@ -156,7 +158,7 @@ def test_both_channels_alternate_byte_by_byte() -> None:
 def test_realtime_values_are_those_that_a_foreign_host_wrote() -> None:
     """VSCaptureDrgVent: pressure 50.0244 mbar for 2048, flow -99.9756 for 1024, 2000 for 4095."""
     found = decoder()
-    found.feed(response(medibus.REALTIME, CONFIGURATION))
+    found.feed(CONFIGURED)
     messages = found.feed(record({0: 2048, 1: 1024, 2: 4095}) + b"\xd7")
     paw, flow, volume = (m for m in messages if isinstance(m, SampleBlock))
     assert paw.samples[0, 0] == pytest.approx(50.0244 * codes.CM_H2O_PER_MBAR, abs=1e-3)
@@ -182,7 +184,7 @@ def test_streams_are_set_up_again_where_no_records_came() -> None:
     ask = response(medibus.REALTIME, CONFIGURATION)
     assert isinstance(found.feed(ask)[0], Send)
     assert isinstance(found.feed(ask)[0], Send)
-    found.feed(record({0: 1, 1: 1, 2: 1}) + b"\xd7")
+    found.feed(CHOSEN + record({0: 1, 1: 1, 2: 1}) + b"\xd7")
     assert found.feed(ask) == [Sign(Event.ALIVE)]
     assert isinstance(found.feed(ask)[0], Send)
 
@@ -250,7 +252,7 @@ def test_what_is_not_right_is_counted_by_its_reason(data: bytes, reason: str) ->
 )  # fmt: skip
 def test_damaged_records_are_lost_samples(bad: bytes) -> None:
     found = decoder()
-    found.feed(response(medibus.REALTIME, CONFIGURATION))
+    found.feed(CONFIGURED)
     good = record({0: 2048, 1: 2048, 2: 0})
     messages = found.feed(good * 2 + bad + good * 2 + b"\xd7")
     paw = [(m.seq, m.lost, len(m.samples)) for m in messages
@@ -261,7 +263,7 @@ def test_damaged_records_are_lost_samples(bad: bytes) -> None:
 
 def test_cycle_marks_stand_between_sync_byte_and_data() -> None:
     found = decoder()
-    found.feed(response(medibus.REALTIME, CONFIGURATION))
+    found.feed(CONFIGURED)
     good = record({0: 2048, 1: 2048, 2: 0})
     messages = found.feed(good[:1] + b"\xc6\xc0" + good[1:] + b"\xd7")
     assert sum(isinstance(m, SampleBlock) for m in messages) == 3
@@ -269,9 +271,39 @@ def test_cycle_marks_stand_between_sync_byte_and_data() -> None:
 
 def test_a_reading_above_the_range_is_no_number() -> None:
     found = decoder()
-    found.feed(response(medibus.REALTIME, b"00   20000  -50  150400"))
+    found.feed(response(medibus.REALTIME, b"00   20000  -50  150400") + CHOSEN)
     [block] = found.feed(record({0: 0x401}) + b"\xd1")
     assert isinstance(block, SampleBlock) and np.isnan(block.samples).all()
+
+
+def test_records_of_the_streams_before_are_not_those_chosen_now() -> None:
+    """What still runs when others are chosen (by us, or by the host before us) is of another order:
+    until the device says that it has changed, nothing of it is taken."""
+    found = decoder()
+    found.feed(response(medibus.REALTIME, CONFIGURATION))
+    of_before = record({0: 1, 1: 2, 2: 3})
+    assert not [m for m in found.feed(of_before + b"\xd7") if isinstance(m, SampleBlock)]
+    found.feed(CHOSEN)
+    blocks = [m for m in found.feed(of_before[1:] + b"\xd7") if isinstance(m, SampleBlock)]
+    assert len(blocks) == 3
+    other = CONFIGURATION.replace(b"-200  200", b" -20   20")  # the flow of an infant
+    found.feed(of_before[1:] + response(medibus.REALTIME, other))
+    assert not [m for m in found.feed(of_before * 2) if isinstance(m, SampleBlock)]
+    found.feed(CHOSEN)
+    flow = [m for m in found.feed(of_before) if isinstance(m, SampleBlock) and m.feed == "flow"]
+    assert flow and abs(float(flow[0].samples[0, 0])) < 20.0 and flow[0].lost > 0
+
+
+def test_waves_of_standby_or_a_test_are_not_the_patients() -> None:
+    found = decoder()
+    found.feed(CONFIGURED + response(medibus.TEXTS, b"53;LEAK TEST\x03".replace(b";", b"9")))
+    during = [m for m in found.feed(record({0: 1, 1: 2, 2: 3}) + b"\xd7")
+              if isinstance(m, SampleBlock)]  # fmt: skip
+    assert during and all(np.isnan(m.samples).all() for m in during)
+    found.feed(VENTILATING)
+    after = [m for m in found.feed(record({0: 1, 1: 2, 2: 3})[1:] + b"\xd7")
+             if isinstance(m, SampleBlock)]  # fmt: skip
+    assert after and not any(np.isnan(m.samples).any() for m in after)
 
 
 def test_what_is_not_measured_any_more_is_unavailable() -> None:
@@ -442,7 +474,7 @@ def test_control_without_the_checksum_bad_responses_pass(monkeypatch: pytest.Mon
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=120), st.lists(st.integers(0, 500), max_size=8))
 def test_cuts_change_nothing(noise: bytes, cuts: list[int]) -> None:
-    data = response(medibus.REALTIME, CONFIGURATION) + record({0: 1, 1: 2, 2: 3}) * 4
+    data = CONFIGURED + record({0: 1, 1: 2, 2: 3}) * 4
     data += MEASURED + noise + MEASURED + record({0: 1, 1: 2, 2: 3}) * 4
     edges = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
     whole, other = decoder(), decoder()

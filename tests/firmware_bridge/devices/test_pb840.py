@@ -101,6 +101,15 @@ def test_alarms_are_told_on_change_with_their_priority() -> None:
     assert (ended.code, ended.active) == ("MDC_EVT_HI", False)
 
 
+def test_values_of_a_circuit_without_patient_are_not_valid() -> None:
+    decoder = pb840.Decoder()
+    assert values(decoder.feed(report(f70="14")))["MDC_RESP_RATE"] == (14.0, Validity.VALID)
+    for field in ("f124", "f125"):
+        found = values(decoder.feed(report(f70="14", **{field: "HIGH"})))
+        assert found["MDC_RESP_RATE"] == (14.0, Validity.QUESTIONABLE)
+    assert values(decoder.feed(report(f70="14")))["MDC_RESP_RATE"] == (14.0, Validity.VALID)
+
+
 def test_an_unknown_word_is_an_alarm() -> None:
     [found] = alerts(pb840.Decoder().feed(report(f124="ALARM")))
     assert (found.code, found.kind, found.priority, found.text) == (

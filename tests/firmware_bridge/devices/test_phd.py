@@ -135,6 +135,18 @@ def test_an_apdu_whose_lengths_do_not_fit_is_not_taken(vector: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "noise",
+    [b"\xe7\x00\xf0\x00", b"\xe7\x00\xf0\x00\xef\xfe", b"\xe2\x00\x40\x00", b"\xe6\x00\xf0\x00"],
+    ids=["data", "data in data", "association", "abort"],
+)
+def test_a_length_that_is_damaged_does_not_swallow_what_follows(vector: Any, noise: bytes) -> None:
+    """60 kB at an oximeter's pace would be a quarter of an hour without a value."""
+    decoder = Decoder()
+    found = decoder.feed(noise + vector("H211_ID_0190") + vector("H241_ID_0190") + bytes(8))
+    assert [v for _, v, _ in told(found)] == [98.0, 72.0]
+
+
+@pytest.mark.parametrize(
     "name", ["rx_rlrq_normal", "rx_rlre_normal", "rx_abrt_undefined", "rx_abrt_buffer_overflow"]
 )
 def test_the_end_of_an_association_forgets_it(vector: Any, name: str) -> None:

@@ -181,6 +181,24 @@ def test_a_cuff_pressure_is_said_once_for_each_measurement() -> None:
     assert second.device_ns == CLOCK_NS + 300 * NS_PER_S
 
 
+@pytest.mark.parametrize(
+    ("ago_s", "expected"), [(30, Validity.VALID), (3600, Validity.QUESTIONABLE)]
+)
+def test_a_cuff_pressure_of_before_we_came_is_of_the_past(ago_s: int, expected: Validity) -> None:
+    """An hour old when the link comes up: it is shown, and it is not a value of now."""
+    decoder = intellivue.lan_decoder()
+    stamp = wire_format.calendar(CLOCK_NS - ago_s * NS_PER_S)
+    found = {values.VALUE: observed(0x4A05, 122.0, MMHG), values.TIME_STAMP: stamp}
+    data = result(wire_format.VALUES, 0, PolledObject(0, 1, found))
+    [first] = [m for m in decoder.feed(data) if isinstance(m, Numeric)]
+    assert (first.value, first.validity) == (122.0, expected)
+    assert not [m for m in decoder.feed(data) if isinstance(m, Numeric)]
+    found[values.TIME_STAMP] = wire_format.calendar(CLOCK_NS)
+    data = result(wire_format.VALUES, 0, PolledObject(0, 1, found))
+    [second] = [m for m in decoder.feed(data) if isinstance(m, Numeric)]
+    assert second.validity is Validity.VALID
+
+
 def test_linked_results_are_read_as_they_come() -> None:
     decoder = intellivue.lan_decoder()
     found = []
@@ -329,6 +347,17 @@ def test_a_wave_that_comes_twice_or_too_late_is_dropped() -> None:
     assert waves(decoder, STEP, WAVE=ecg([8192] * 4)) == []
     assert waves(decoder, 0, WAVE=ecg([8192] * 4)) == []
     assert decoder.counters.duplicates == 2
+
+
+def test_relative_time_that_is_set_back_does_not_end_the_wave() -> None:
+    """The samples go on, after a gap, and not in 74 hours."""
+    decoder = ready()
+    assert waves(decoder, 10_000 * STEP, WAVE=ecg([8192] * 4))
+    found = [waves(decoder, n * STEP, WAVE=ecg([8192] * 4)) for n in range(1, 40)]
+    dropped = [n for n, blocks in enumerate(found) if not blocks]
+    assert dropped == list(range(intellivue.MAX_LATE - 1))
+    assert found[len(dropped)][0].lost == 4
+    assert [b.lost for blocks in found[len(dropped) + 1 :] for b in blocks] == [0] * 23
 
 
 def test_relative_time_wraps() -> None:
