@@ -124,7 +124,9 @@ def streams(data: bytes) -> list[Stream] | None:
     for at in range(0, len(data), STREAM_CHARS):
         one = data[at : at + STREAM_CHARS].decode("ascii")
         interval_us, low, high = number(one[2:10]), number(one[10:15]), number(one[15:20])
-        if not re.fullmatch(r"[0-9A-F]{2}", one[:2]) or not re.fullmatch(r"[0-9A-F ]{3}", one[20:]):
+        if not re.fullmatch(r"[0-9A-F]{2}", one[:2]) or not re.fullmatch(
+            r" *[0-9A-F]* *", one[20:]
+        ):
             return None
         top = int(one[20:].strip() or "0", 16)
         if not interval_us or low is None or high is None or top == 0 or high <= low:

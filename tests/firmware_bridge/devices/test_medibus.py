@@ -517,3 +517,13 @@ def _decode_s(data: bytes) -> float:
     elapsed_s = time.perf_counter() - start_s
     assert found.counters.frames > 10_000
     return elapsed_s
+
+
+@pytest.mark.parametrize(
+    ("highest", "known"),
+    [("FFF", True), (" FF", True), ("FF ", True), ("F F", False), ("G00", False)],
+)
+def test_a_highest_count_with_a_hole_is_no_stream(highest: str, known: bool) -> None:
+    """Found by fuzzing: the digits of a number are together."""
+    data = f"00   20000  -50  150{highest}".encode()
+    assert (records.streams(data) is not None) == known
