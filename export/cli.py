@@ -117,7 +117,8 @@ def _tree(document: dict[str, Any]) -> list[str]:
         if gate := p["gate"]:
             lines.append(
                 f"│    {gate['metric']} {gate['value']:.4f} (FP32 {gate['reference']:.4f}), "
-                f"lower bound {gate['lower_bound']:+.4f}, margin {gate['margin']:g}; "
+                f"difference [{gate['lower_bound']:+.4f}, {gate['upper_bound']:+.4f}], "
+                f"margin {gate['margin']:g}; "
                 f"{gate['samples']} samples of {gate['groups']} groups"
             )
         if p["high"]:

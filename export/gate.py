@@ -105,6 +105,7 @@ def proof(verdict: Verdict, gate: Gate) -> Proof:
         reference=first.reference,
         value=first.value,
         lower_bound=first.low,
+        upper_bound=first.high,
         margin=gate.margin,
         samples=first.samples,
         groups=first.groups,

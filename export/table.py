@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Took = Mapping[str, Mapping[str, float]]
 
 DONE = 0
-HEAD = ("bundle", "precision", "metric", "FP32", "value", "lower bound", "judged", "kB")
+HEAD = ("bundle", "precision", "metric", "FP32", "value", "difference", "judged", "kB")
 AGAIN = "fp32 again"
 NOISE, TRIES = 0.15, 3
 """FP32 against itself may differ by so much; beyond it nothing is said of that backend."""
@@ -41,8 +41,8 @@ def table(bundles: Sequence[str]) -> int:
 
 def markdown(bundles: Sequence[Bundle] = (), took: Sequence[Took] = ()) -> str:
     """One row a bundle (the reference ones unless told) and precision: the metric of both, the
-    lower 95 % bound of the difference (the upper is not in a bundle), answers and groups that
-    judged, the size of the model's file, and, where `took` gives them, latencies of each."""
+    95 % interval of the difference, answers and groups that judged, the size of the model's file,
+    and, where `took` gives them, latencies of each."""
     backends = tuple(dict.fromkeys(backend for times in took for backend in times))
     head = (*HEAD, *backends)
     rows = [head, ("---",) * len(head)]
@@ -97,5 +97,6 @@ def _rows(bundle: Bundle) -> Iterator[tuple[str, ...]]:
         else:
             yield (
                 "", name, proved.metric, f"{proved.reference:.4f}", f"{proved.value:.4f}",
-                f"{proved.lower_bound:+.4f}", f"{proved.samples} of {proved.groups}", size,
+                f"[{proved.lower_bound:+.4f}, {proved.upper_bound:+.4f}]",
+                f"{proved.samples} of {proved.groups}", size,
             )  # fmt: skip

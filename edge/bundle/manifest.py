@@ -190,12 +190,13 @@ class Trend(Strict, frozen=True):
 
 class Gate(Strict, frozen=True):
     """What a precision proved against FP32: `metric` of both on the same `samples` of `groups`
-    patients, and the lower 95 % bound of the difference, above minus `margin`."""
+    patients, and the 95 % interval of the difference, whose lower bound is above minus `margin`."""
 
     metric: str
     reference: float
     value: float
     lower_bound: float
+    upper_bound: float
     margin: float
     samples: int
     groups: int

@@ -36,8 +36,9 @@ class OpenVino:
         self.inputs = allocate(_declared(compiled.inputs, names), batch)
         self.outputs = allocate(_declared(compiled.outputs, names), batch)
         self._request = compiled.create_infer_request()
-        for name, array in {**self.inputs, **self.outputs}.items():
-            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        ports = (*compiled.inputs, *compiled.outputs)
+        for port, array in zip(ports, (*self.inputs.values(), *self.outputs.values())):
+            self._request.set_tensor(port, openvino.Tensor(array, shared_memory=True))
 
     def run(self) -> None:
         self._request.infer(share_outputs=True)  # else it copies them once more
@@ -48,13 +49,16 @@ class OpenVino:
 
 def _declared(ports: Any, names: Collection[str]) -> list[tuple[str, list[object], str]]:
     """(name, shape, element type). OpenVINO may know a tensor by several names (that of a cast
-    behind it too): the one that the file declares counts."""
-    return [
-        (next((n for n in sorted(p.get_names()) if n in names), p.any_name),
-         [d.get_length() if d.is_static else OPEN for d in p.get_partial_shape()],
-         p.element_type.get_type_name())
-        for p in ports
-    ]  # fmt: skip
+    behind it too): the one that the file declares counts. Two outputs of one tensor are known by
+    the names of both: each gets one of them."""
+    found: list[tuple[str, list[object], str]] = []
+    left = set(names)
+    for p in ports:
+        name = next((n for n in sorted(p.get_names()) if n in left), p.any_name)
+        left.discard(name)
+        shape = [d.get_length() if d.is_static else OPEN for d in p.get_partial_shape()]
+        found.append((name, shape, p.element_type.get_type_name()))
+    return found
 
 
 def open_openvino(model: bytes, precision: str, batch: int, threads: int) -> OpenVino:

@@ -182,7 +182,7 @@ def damaged_records(n: int, seed: int) -> tuple[list[bytes], list[bool]]:
         flips = rng.integers(1, 4) if rng.random() < 0.5 else 0
         for bit in rng.choice(8 * 15, flips, replace=False):
             record[6 + bit // 8] ^= 1 << (bit % 8)
-        refusable.append(bool(record[6:20].sum() & 0xFF != record[20]))
+        refusable.append(int(record[6:20].sum()) & 0xFF != int(record[20]))
         records.append(record.tobytes())
     return records, refusable
 
