@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 QRS_HALF = 40
 """The usual beat's height is taken within so many samples (160 ms) of its R peak."""
 
+CHANNELS = 3
+"""Of `relative_to_usual`; a member takes the last of them."""
+
 LEAST_MV = 0.1
 LIMIT = 5.0
 LEAST_SPREAD = 0.03
@@ -218,7 +221,7 @@ def _beside(side: Sequence[Any], of_all: bool = False) -> Any:
     which a member may take the last only."""
     import torch
 
-    widest = max(one.in_channels for one in side)
+    widest = CHANNELS if of_all else side[0].in_channels
     inputs = widest if of_all else sum(one.in_channels for one in side)
     outputs = sum(one.out_channels for one in side)
     (width,), (padding,) = side[0].kernel_size, side[0].padding
