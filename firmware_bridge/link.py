@@ -324,7 +324,8 @@ class _Feed:
             away = round((now_ns - self._last_ns) * block.rate_hz / NS_PER_S)
             self._offset = self._end + max(1, away - len(block.samples)) - block.seq
         self.began_anew = False
-        block = replace(block, seq=block.seq + self._offset)
+        if self._offset:
+            block = replace(block, seq=block.seq + self._offset)
         self._end, self._last_ns = block.seq + len(block.samples), now_ns
         return block
 

@@ -61,7 +61,7 @@ class Decoder:
         token, node = END, tree
         for _ in range(self.capacity):
             logits = self._step(prompt, token, carried)
-            if not np.isfinite(logits).all():
+            if not math.isfinite(np.add.reduce(logits)):  # whatever of them is not finite
                 yield Step(END, math.nan)
                 return
             token, probability = _choice(logits, node)
@@ -98,8 +98,10 @@ def _choice(logits: NDArray[np.float32], node: Node | None) -> tuple[int, float]
     """The likeliest token that may follow, and its probability among all."""
     if node is None:
         token = int(logits.argmax())
+    elif len(node.follow) == 1:
+        (token,) = node.follow
     else:
         allowed = sorted(node.follow)
         token = allowed[int(logits[allowed].argmax())]
-    weights = np.exp(logits.astype(np.float64) - float(logits.max()))
-    return token, float(weights[token] / weights.sum())
+    weights = np.exp(logits - np.maximum.reduce(logits))
+    return token, float(weights[token] / np.add.reduce(weights))

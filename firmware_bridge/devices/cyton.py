@@ -175,8 +175,14 @@ class Decoder:
         n = min((len(buffer) - at) // PACKET_BYTES, _RUN_PACKETS)
         if self._last is None or odd or slots > MAX_SLOTS or n == 0:
             return 0
+        first = (self._last[1] + 1 + slots) & 0xFF
+        if n == 1 and (buffer[at], buffer[at + 1]) != (HEADER, first):
+            return 0  # as a line brings them, one by one: known without arrays
         packets = np.frombuffer(buffer, np.uint8, n * PACKET_BYTES, at).reshape(n, PACKET_BYTES)
-        expected = (self._last[1] + 1 + slots + np.arange(n)) & 0xFF
+        if n == 1 and buffer[at + 32] in STOPS:
+            self._accept(packets, slots)
+            return PACKET_BYTES
+        expected = (first + np.arange(n)) & 0xFF
         good = (packets[:, 0] == HEADER) & (packets[:, 1] == expected)
         good &= (packets[:, 32] >= STOPS[0]) & (packets[:, 32] <= STOPS[-1])
         n = n if good.all() else int(good.argmin())

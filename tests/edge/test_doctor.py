@@ -29,7 +29,7 @@ CONFIG = """
 schema = 1
 bed = "rig"
 state_dir = "state"
-bundle = { path = "ecg-beat" }
+bundles = [{ path = "ecg-beat" }]
 
 """
 

@@ -4,6 +4,7 @@ run them at length. Each has a control that it must find."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -23,8 +24,10 @@ DAMAGED = 100_000
 
 
 def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(HERE / script), *arguments]
-    environment = {"PYTHONPATH": str(HERE.parents[1])}
+    # A shell between, as a process that a large one starts inherits its peak of memory (getrusage),
+    # which libFuzzer would take for its own.
+    command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, str(HERE / script), *arguments]
+    environment = {"PYTHONPATH": str(HERE.parents[1]), "PATH": os.defpath}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=280, check=False, cwd=cwd, env=environment
     )

@@ -140,21 +140,21 @@ def test_two_patients_in_turns_are_as_each_alone(ward: Callable[..., Any], bundl
 
 def test_kill_9_of_the_daemon_loses_nothing_and_repeats_nothing(ward: Callable[..., Any]) -> None:
     """Whole files and rows in the middle of one; the course is the one of an undisturbed run."""
-    rows = [b"\n".join(r.splitlines()[1] for r in stay(seed, 4)) for seed in range(3)]
+    rows = [b"\n".join(r.splitlines()[1] for r in stay(seed, 60)) for seed in range(3)]
     head = stay(0, 1)[0].splitlines()[0]
     files = [head + b"\n" + part + b"\n" for part in rows]
     whole = ward(VITALS + hours("4"), "undisturbed")
     daemon = whole.start()
     for i, content in enumerate(files):
         whole.put("4", f"{i}.csv", content)
-    wanted = findings(whole.wait_for("hours 4", 12))
+    wanted = findings(whole.wait_for("hours 4", 180))
     whole.stop(daemon)
     bed, dice = ward(VITALS + hours("4") + WORDS, "killed"), random.Random(5)
     for i, content in enumerate(files):
         bed.put("4", f"{i}.csv", content)
         bed.put("complaints", f"{i}.txt", RASH)
     kills = 0
-    while len(bed.of("hours 4")) < 12 or len(bed.of("complaints")) < 3:
+    while len(bed.of("hours 4")) < 180 or len(bed.of("complaints")) < 3:
         before, daemon = len(bed.journal()) if kills else 0, bed.start()
         bed.until(lambda n=before: daemon_has(bed, n), 30, "one more result")
         time.sleep(0.01 * dice.random())
@@ -169,7 +169,7 @@ def test_kill_9_of_the_daemon_loses_nothing_and_repeats_nothing(ward: Callable[.
     assert findings(bed.of("hours 4")) == wanted
     assert len(bed.of("complaints")) == 3
     ids = [i for _, i in bed.journal()]
-    assert len(ids) == len(set(ids)) == 15
+    assert len(ids) == len(set(ids)) == 183
 
 
 def daemon_has(bed: Any, before: int) -> bool:
