@@ -165,6 +165,7 @@ def test_each_message_on_a_connection_of_its_own(listening: Listening) -> None:
     for control in ("A", "B", "B", "C"):
         data = b"\x0b" + message(control).encode() + b"\x1c\r"
         assert f"MSA|AA|{control}\r".encode() in exchanged(listening.port, data)
+    until(lambda: sum(isinstance(m, Numeric) for m in listening.heard) >= 3 * len(VALUES))
     assert sum(isinstance(m, Numeric) for m in listening.heard) == 3 * len(VALUES)
     assert sum(isinstance(m, LinkUp) for m in listening.heard) == 1
 
