@@ -71,15 +71,18 @@ def test_errors_stay_inside_the_stated_uncertainty(
     outside = [p for p in placed if abs(p[1]) > p[2]]
     assert len(outside) <= 0.05 * len(placed)
     assert (clock.jumps, clock.restarts) == (0, 0)
-    assert placed[-1][2] < 10 + 2 * jitter_ms
 
 
-def test_one_in_a_thousand_is_outside_at_most() -> None:
-    outside, rng = [], random.Random(5)
-    for seed in range(60):
-        device = Device(rng.uniform(-150, 150), rng.uniform(0, 8), 1.0, seed=seed)
-        outside += [abs(p[1]) > p[2] for p in device.run(DeviceClock(), 200)]
+def test_the_uncertainty_is_kept_and_worth_stating() -> None:
+    outside, wide, rng = [], [], random.Random(5)
+    for seed in range(200):
+        jitter_ms = rng.uniform(0, 8)
+        device = Device(rng.uniform(-150, 150), jitter_ms, 1.0, seed=seed)
+        placed = device.run(DeviceClock(), 200)
+        outside += [abs(p[1]) > p[2] for p in placed]
+        wide.append(placed[-1][2] > 10 + jitter_ms)
     assert sum(outside) <= 0.001 * len(outside)
+    assert sum(wide) <= 0.02 * len(wide)
 
 
 @pytest.mark.parametrize("drift_ppm", [-80.0, 0.0, 45.0])
