@@ -132,25 +132,32 @@ class Session:
         return send if isinstance(send, bytes) else send(self._sent - 1)
 
 
+def usual(*states: State) -> dict[tuple[State, Event], Step]:
+    """What nearly every device means in `states`; a table begins with it and says what differs.
+
+    A value: it streams. Another sign: nothing changes, no time is won. Refusal or silence: lost.
+    """
+    table: dict[tuple[State, Event], Step] = {}
+    for state in states:
+        table |= {
+            (state, Event.FRAMES): Step(State.STREAMING),
+            (state, Event.READY): Step(state, rearm=False),
+            (state, Event.ALIVE): Step(state, rearm=False),
+            (state, Event.REFUSED): Step(State.LOST),
+            (state, Event.TIMEOUT): Step(State.LOST),
+        }
+    return table
+
+
 def listening(silent_s: float) -> Dialogue:
     """The dialogue with a device that talks without being asked and is never sent anything: silence
     of `silent_s` is a loss."""
-    to = Step(State.STREAMING)
-    stay = Step(State.LISTENING, rearm=False)
     return Dialogue(
         table={
+            **usual(State.LISTENING, State.STREAMING),
             (State.CLOSED, Event.OPENED): Step(State.LISTENING),
             (State.CLOSED, Event.JOINED): Step(State.LISTENING),
-            (State.LISTENING, Event.FRAMES): to,
-            (State.LISTENING, Event.READY): stay,
-            (State.LISTENING, Event.ALIVE): stay,
-            (State.LISTENING, Event.REFUSED): Step(State.LOST),
-            (State.LISTENING, Event.TIMEOUT): Step(State.LOST),
-            (State.STREAMING, Event.FRAMES): to,
-            (State.STREAMING, Event.READY): Step(State.STREAMING, rearm=False),
-            (State.STREAMING, Event.ALIVE): to,
-            (State.STREAMING, Event.REFUSED): Step(State.LOST),
-            (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
+            (State.STREAMING, Event.ALIVE): Step(State.STREAMING),
         },
         timeout_s={State.LISTENING: silent_s, State.STREAMING: silent_s},
     )

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firmware_bridge.session import Beat, Dialogue, Event, State, Step
+from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import Counters, Device, Feed, SampleBlock, Text, Wire
 
 if TYPE_CHECKING:
@@ -243,33 +243,14 @@ def _in_order(frames: NDArray[np.uint8], first: int) -> int:
 # PLUX's API ("bitalino" 1.2.6): 00 ends a stream, 07 asks for the version, then rate and start as
 # two commands with a pause between them. The first start is sent one beat after the rate.
 _TABLE = {
+    **usual(State.LISTENING, State.RESETTING, State.CONFIGURING, State.STARTING, State.STREAMING),
     (State.CLOSED, Event.OPENED): Step(State.RESETTING, STOP, forget=True),
     (State.CLOSED, Event.JOINED): Step(State.LISTENING),
-    (State.LISTENING, Event.FRAMES): Step(State.STREAMING),
-    (State.LISTENING, Event.READY): Step(State.LISTENING, rearm=False),
-    (State.LISTENING, Event.ALIVE): Step(State.LISTENING, rearm=False),
-    (State.LISTENING, Event.REFUSED): Step(State.LOST),
     (State.LISTENING, Event.TIMEOUT): Step(State.RESETTING, STOP, forget=True),
     (State.RESETTING, Event.FRAMES): Step(State.RESETTING, rearm=False),  # the stream of before
-    (State.RESETTING, Event.READY): Step(State.RESETTING, rearm=False),
-    (State.RESETTING, Event.ALIVE): Step(State.RESETTING, rearm=False),
-    (State.RESETTING, Event.REFUSED): Step(State.LOST),
     (State.RESETTING, Event.TIMEOUT): Step(State.CONFIGURING, VERSION, forget=True),
     (State.CONFIGURING, Event.FRAMES): Step(State.CONFIGURING, rearm=False),
     (State.CONFIGURING, Event.READY): Step(State.STARTING, RATE_1000_HZ, forget=True),
-    (State.CONFIGURING, Event.ALIVE): Step(State.CONFIGURING, rearm=False),
-    (State.CONFIGURING, Event.REFUSED): Step(State.LOST),
-    (State.CONFIGURING, Event.TIMEOUT): Step(State.LOST),
-    (State.STARTING, Event.FRAMES): Step(State.STREAMING),
-    (State.STARTING, Event.READY): Step(State.STARTING, rearm=False),
-    (State.STARTING, Event.ALIVE): Step(State.STARTING, rearm=False),
-    (State.STARTING, Event.REFUSED): Step(State.LOST),
-    (State.STARTING, Event.TIMEOUT): Step(State.LOST),
-    (State.STREAMING, Event.FRAMES): Step(State.STREAMING),
-    (State.STREAMING, Event.READY): Step(State.STREAMING, rearm=False),
-    (State.STREAMING, Event.ALIVE): Step(State.STREAMING, rearm=False),
-    (State.STREAMING, Event.REFUSED): Step(State.LOST),
-    (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
 }
 
 DEVICE = Device(

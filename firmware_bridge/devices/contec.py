@@ -35,7 +35,7 @@ from firmware_bridge.devices.oximetry import (
     lasting,
     reading,
 )
-from firmware_bridge.session import Beat, Dialogue, Event, State, Step, listening
+from firmware_bridge.session import Beat, Dialogue, Event, State, Step, listening, usual
 from firmware_bridge.types import (
     Counters,
     Device,
@@ -314,23 +314,10 @@ def decoder_old() -> Decoder:
 # V7.0, table 7: A1 starts real-time data, AF keeps the connection alive every 5 s, A2 stops. No
 # answer to A1 is defined but the data.
 _TABLE = {
+    **usual(State.LISTENING, State.STARTING, State.STREAMING),
     (State.CLOSED, Event.OPENED): Step(State.STARTING, command(START), forget=True),
     (State.CLOSED, Event.JOINED): Step(State.LISTENING),
-    (State.LISTENING, Event.FRAMES): Step(State.STREAMING),
-    (State.LISTENING, Event.READY): Step(State.LISTENING, rearm=False),
-    (State.LISTENING, Event.ALIVE): Step(State.LISTENING, rearm=False),
-    (State.LISTENING, Event.REFUSED): Step(State.LOST),
     (State.LISTENING, Event.TIMEOUT): Step(State.STARTING, command(START), forget=True),
-    (State.STARTING, Event.FRAMES): Step(State.STREAMING),
-    (State.STARTING, Event.READY): Step(State.STARTING, rearm=False),
-    (State.STARTING, Event.ALIVE): Step(State.STARTING, rearm=False),
-    (State.STARTING, Event.REFUSED): Step(State.LOST),
-    (State.STARTING, Event.TIMEOUT): Step(State.LOST),
-    (State.STREAMING, Event.FRAMES): Step(State.STREAMING),
-    (State.STREAMING, Event.READY): Step(State.STREAMING, rearm=False),
-    (State.STREAMING, Event.ALIVE): Step(State.STREAMING, rearm=False),
-    (State.STREAMING, Event.REFUSED): Step(State.LOST),
-    (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
 }
 
 FEEDS = (Feed(FEED, (PLETH,), RATE_HZ, "1", 1.0, 0.0, PLETH_TOP),)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from firmware_bridge.session import Dialogue, Event, State, Step
+from firmware_bridge.session import Dialogue, Event, State, Step, usual
 from firmware_bridge.types import Counters, Device, Feed, Message, SampleBlock, Text, Wire
 
 if TYPE_CHECKING:
@@ -294,28 +294,13 @@ def refusal(text: str) -> str | None:
 # docs.openbci.com, "Cyton Board SDK": `v` resets and answers a banner ending in $$$, `b` starts,
 # `s` stops. A stream joined without reset keeps whatever gain it had; ours assumes 24.
 _TABLE = {
+    **usual(State.LISTENING, State.RESETTING, State.STARTING, State.STREAMING),
     (State.CLOSED, Event.OPENED): Step(State.RESETTING, SOFT_RESET, forget=True),
     (State.CLOSED, Event.JOINED): Step(State.LISTENING),
-    (State.LISTENING, Event.FRAMES): Step(State.STREAMING),
-    (State.LISTENING, Event.READY): Step(State.LISTENING, rearm=False),
-    (State.LISTENING, Event.REFUSED): Step(State.LOST),
     (State.LISTENING, Event.TIMEOUT): Step(State.RESETTING, SOFT_RESET, forget=True),
     (State.RESETTING, Event.FRAMES): Step(State.RESETTING, rearm=False),  # the stream of before
     (State.RESETTING, Event.READY): Step(State.STARTING, START, forget=True),
-    (State.RESETTING, Event.REFUSED): Step(State.LOST),
-    (State.RESETTING, Event.TIMEOUT): Step(State.LOST),
-    (State.STARTING, Event.FRAMES): Step(State.STREAMING),
-    (State.STARTING, Event.READY): Step(State.STARTING, rearm=False),
-    (State.STARTING, Event.REFUSED): Step(State.LOST),
-    (State.STARTING, Event.TIMEOUT): Step(State.LOST),
-    (State.STREAMING, Event.FRAMES): Step(State.STREAMING),
     (State.STREAMING, Event.READY): Step(State.LOST),  # a banner: the board has reset itself
-    (State.STREAMING, Event.REFUSED): Step(State.LOST),
-    (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
-    (State.LISTENING, Event.ALIVE): Step(State.LISTENING, rearm=False),
-    (State.RESETTING, Event.ALIVE): Step(State.RESETTING, rearm=False),
-    (State.STARTING, Event.ALIVE): Step(State.STARTING, rearm=False),
-    (State.STREAMING, Event.ALIVE): Step(State.STREAMING, rearm=False),
 }
 
 DEVICE = Device(

@@ -37,7 +37,7 @@ from firmware_bridge.devices.ge_s5_records import (
     frame,
 )
 from firmware_bridge.nomenclature import numeric
-from firmware_bridge.session import NS_PER_S, Beat, Dialogue, Event, State, Step
+from firmware_bridge.session import NS_PER_S, Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import (
     Alert,
     AlertKind,
@@ -313,23 +313,10 @@ class Decoder:
 # M1017617: requests may come at any time and replace the ones before (chapters 3 and 4); values
 # come every 5 s (chapter 3), waves at least every second (8005313, 5.2).
 _TABLE = {
+    **usual(State.LISTENING, State.STARTING, State.STREAMING),
     (State.CLOSED, Event.OPENED): Step(State.STARTING, ASK),
     (State.CLOSED, Event.JOINED): Step(State.LISTENING),
-    (State.LISTENING, Event.FRAMES): Step(State.STREAMING),
-    (State.LISTENING, Event.READY): Step(State.LISTENING, rearm=False),
-    (State.LISTENING, Event.ALIVE): Step(State.LISTENING, rearm=False),
-    (State.LISTENING, Event.REFUSED): Step(State.LOST),
     (State.LISTENING, Event.TIMEOUT): Step(State.STARTING, ASK),
-    (State.STARTING, Event.FRAMES): Step(State.STREAMING),
-    (State.STARTING, Event.READY): Step(State.STARTING, rearm=False),
-    (State.STARTING, Event.ALIVE): Step(State.STARTING, rearm=False),
-    (State.STARTING, Event.REFUSED): Step(State.LOST),
-    (State.STARTING, Event.TIMEOUT): Step(State.LOST),
-    (State.STREAMING, Event.FRAMES): Step(State.STREAMING),
-    (State.STREAMING, Event.READY): Step(State.STREAMING, rearm=False),
-    (State.STREAMING, Event.ALIVE): Step(State.STREAMING, rearm=False),
-    (State.STREAMING, Event.REFUSED): Step(State.LOST),
-    (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
 }
 
 DEVICE = Device(

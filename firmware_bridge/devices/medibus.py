@@ -35,7 +35,7 @@ from firmware_bridge.devices import medibus_codes as codes
 from firmware_bridge.devices import medibus_records as records
 from firmware_bridge.devices.medibus_frames import Record, Splitter, command, response
 from firmware_bridge.nomenclature import numeric
-from firmware_bridge.session import Beat, Dialogue, Event, State, Step
+from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import (
     Alert,
     AlertKind,
@@ -333,31 +333,22 @@ def _same(a: Alert, b: Alert) -> bool:
     return (a.code, a.channel) == (b.code, b.channel)
 
 
-def _table() -> dict[tuple[State, Event], Step]:
-    """Definition 6.00: ICC opens, STOP ends; either side may begin. READY is an answer to ICC or to
-    the question who the device is, or its own ICC, after which all is set up anew."""
-    icc, identify, realtime = command(ICC), command(IDENTITY), command(REALTIME)
-    steps = {
-        (State.CLOSED, Event.OPENED): Step(State.ASSOCIATING, icc),
-        (State.CLOSED, Event.JOINED): Step(State.ASSOCIATING, icc),
-        (State.ASSOCIATING, Event.READY): Step(State.CONFIGURING, identify),
-        (State.ASSOCIATING, Event.ALIVE): Step(State.ASSOCIATING, rearm=False),
-        (State.ASSOCIATING, Event.FRAMES): Step(State.ASSOCIATING, rearm=False),
-        (State.CONFIGURING, Event.READY): Step(State.STARTING, realtime),
-        (State.CONFIGURING, Event.ALIVE): Step(State.CONFIGURING, rearm=False),
-        (State.CONFIGURING, Event.FRAMES): Step(State.CONFIGURING, rearm=False),
-        (State.CONFIGURING, Event.TIMEOUT): Step(State.STARTING, realtime),
-        (State.STARTING, Event.READY): Step(State.STARTING),
-        (State.STARTING, Event.ALIVE): Step(State.STARTING),  # in standby, with nothing to say
-        (State.STARTING, Event.FRAMES): Step(State.STREAMING),
-        (State.STREAMING, Event.READY): Step(State.CONFIGURING, identify),
-        (State.STREAMING, Event.ALIVE): Step(State.STREAMING),
-        (State.STREAMING, Event.FRAMES): Step(State.STREAMING),
-    }
-    for state in (State.ASSOCIATING, State.CONFIGURING, State.STARTING, State.STREAMING):
-        steps[state, Event.REFUSED] = Step(State.LOST)
-        steps.setdefault((state, Event.TIMEOUT), Step(State.LOST))
-    return steps
+# Definition 6.00: ICC opens, STOP ends; either side may begin. READY is an answer to ICC or to the
+# question who the device is, or its own ICC, after which all is set up anew.
+_TABLE = {
+    **usual(State.ASSOCIATING, State.CONFIGURING, State.STARTING, State.STREAMING),
+    (State.CLOSED, Event.OPENED): Step(State.ASSOCIATING, command(ICC)),
+    (State.CLOSED, Event.JOINED): Step(State.ASSOCIATING, command(ICC)),
+    (State.ASSOCIATING, Event.READY): Step(State.CONFIGURING, command(IDENTITY)),
+    (State.ASSOCIATING, Event.FRAMES): Step(State.ASSOCIATING, rearm=False),
+    (State.CONFIGURING, Event.READY): Step(State.STARTING, command(REALTIME)),
+    (State.CONFIGURING, Event.FRAMES): Step(State.CONFIGURING, rearm=False),
+    (State.CONFIGURING, Event.TIMEOUT): Step(State.STARTING, command(REALTIME)),
+    (State.STARTING, Event.READY): Step(State.STARTING),
+    (State.STARTING, Event.ALIVE): Step(State.STARTING),  # in standby, with nothing to say
+    (State.STREAMING, Event.READY): Step(State.CONFIGURING, command(IDENTITY)),
+    (State.STREAMING, Event.ALIVE): Step(State.STREAMING),
+}
 
 
 def _device(name: str, title: str, dialect: Dialect) -> Device:
@@ -369,7 +360,7 @@ def _device(name: str, title: str, dialect: Dialect) -> Device:
         spec='Draeger "RS 232 MEDIBUS Protocol Definition" 6.00, as two public readers have it',
         wire=WIRE,
         dialogue=Dialogue(
-            table=_table(),
+            table=_TABLE,
             timeout_s={
                 State.ASSOCIATING: SILENT_S,
                 State.CONFIGURING: SILENT_S,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from firmware_bridge.devices.modbus_map import read_map
 from firmware_bridge.nomenclature import numeric
-from firmware_bridge.session import Beat, Dialogue, Event, State, Step
+from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import Counters, Device, Message, Numeric, Send, Sign, Validity, Wire
 
 if TYPE_CHECKING:
@@ -154,16 +154,12 @@ def dialogue(map_: Map) -> Dialogue:
     patience_s = max(1.0, SILENT_CYCLES * map_.every_s)
     beats = (Beat(map_.every_s, ask),)
     table = {
-        (State.CLOSED, event): Step(State.STARTING, ask) for event in (Event.OPENED, Event.JOINED)
+        **usual(State.STARTING, State.STREAMING),
+        (State.CLOSED, Event.OPENED): Step(State.STARTING, ask),
+        (State.CLOSED, Event.JOINED): Step(State.STARTING, ask),
+        (State.STARTING, Event.ALIVE): Step(State.STARTING),
+        (State.STREAMING, Event.ALIVE): Step(State.STREAMING),
     }
-    for state in (State.STARTING, State.STREAMING):
-        table |= {
-            (state, Event.FRAMES): Step(State.STREAMING),
-            (state, Event.READY): Step(state, rearm=False),
-            (state, Event.ALIVE): Step(state),
-            (state, Event.REFUSED): Step(State.LOST),
-            (state, Event.TIMEOUT): Step(State.LOST),
-        }
     return Dialogue(
         table=table,
         timeout_s={State.STARTING: patience_s, State.STREAMING: patience_s},

@@ -33,7 +33,7 @@ from firmware_bridge.devices.oximetry import (
     lasting,
     reading,
 )
-from firmware_bridge.session import Dialogue, Event, State, Step, listening
+from firmware_bridge.session import Dialogue, Event, State, Step, listening, usual
 from firmware_bridge.types import (
     Counters,
     Device,
@@ -267,37 +267,20 @@ def asking(data_format: int, first_s: float, silent_s: float) -> Dialogue:
     Data of the format that is wanted are as good as an acknowledgement, which they may drown. A NAK
     among data answers nothing. `first_s` is the patience after the acknowledgement.
     """
-    configuring, starting = State.CONFIGURING, State.STARTING
-    streaming = Step(State.STREAMING)
-    lost = Step(State.LOST)
+    ask = Step(State.CONFIGURING, select(data_format), forget=True)
     table = {
-        (State.CLOSED, Event.OPENED): Step(configuring, select(data_format), forget=True),
+        **usual(State.LISTENING, State.CONFIGURING, State.STARTING, State.STREAMING),
+        (State.CLOSED, Event.OPENED): ask,
         (State.CLOSED, Event.JOINED): Step(State.LISTENING),
-        (State.LISTENING, Event.FRAMES): streaming,
-        (State.LISTENING, Event.READY): Step(State.LISTENING, rearm=False),
-        (State.LISTENING, Event.ALIVE): Step(State.LISTENING, rearm=False),
         (State.LISTENING, Event.REFUSED): Step(State.LISTENING, rearm=False),
-        (State.LISTENING, Event.TIMEOUT): Step(configuring, select(data_format), forget=True),
-        (configuring, Event.FRAMES): streaming,
-        (configuring, Event.READY): Step(starting),
-        (configuring, Event.ALIVE): Step(configuring, rearm=False),
-        (configuring, Event.REFUSED): lost,
-        (configuring, Event.TIMEOUT): lost,
-        (starting, Event.FRAMES): streaming,
-        (starting, Event.READY): Step(starting, rearm=False),
-        (starting, Event.ALIVE): Step(starting, rearm=False),
-        (starting, Event.REFUSED): lost,
-        (starting, Event.TIMEOUT): lost,
-        (State.STREAMING, Event.FRAMES): streaming,
-        (State.STREAMING, Event.READY): Step(State.STREAMING, rearm=False),
-        (State.STREAMING, Event.ALIVE): Step(State.STREAMING, rearm=False),
+        (State.LISTENING, Event.TIMEOUT): ask,
+        (State.CONFIGURING, Event.READY): Step(State.STARTING),
         (State.STREAMING, Event.REFUSED): Step(State.STREAMING, rearm=False),
-        (State.STREAMING, Event.TIMEOUT): lost,
     }
     patience_s = {
         State.LISTENING: first_s,
-        configuring: 2.0,
-        starting: first_s,
+        State.CONFIGURING: 2.0,
+        State.STARTING: first_s,
         State.STREAMING: silent_s,
     }
     return Dialogue(table, patience_s)

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.nomenclature import numeric
-from firmware_bridge.session import Beat, Dialogue, Event, State, Step
+from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import (
     Alert,
     AlertKind,
@@ -261,18 +261,12 @@ class Decoder:
         self._tally["skipped_bytes"] += n
 
 
-def _table() -> dict[tuple[State, Event], Step]:
-    """Manual, RS-232 commands: RSET empties the ventilator's input, SNDF asks for the report."""
-    ask = Step(State.STARTING, RESET + ASK)
-    steps = {(State.CLOSED, Event.OPENED): ask, (State.CLOSED, Event.JOINED): ask}
-    for state in (State.STARTING, State.STREAMING):
-        steps[state, Event.FRAMES] = Step(State.STREAMING)
-        steps[state, Event.READY] = Step(state, rearm=False)
-        steps[state, Event.ALIVE] = Step(state, rearm=False)
-        steps[state, Event.REFUSED] = Step(State.LOST)
-        steps[state, Event.TIMEOUT] = Step(State.LOST)
-    return steps
-
+# Manual, RS-232 commands: RSET empties the ventilator's input, SNDF asks for the report.
+_TABLE = {
+    **usual(State.STARTING, State.STREAMING),
+    (State.CLOSED, Event.OPENED): Step(State.STARTING, RESET + ASK),
+    (State.CLOSED, Event.JOINED): Step(State.STARTING, RESET + ASK),
+}
 
 DEVICE = Device(
     name="pb840",
@@ -280,7 +274,7 @@ DEVICE = Device(
     spec="Puritan-Bennett 840 Technical Reference Manual, RS-232 commands, as mdpnp has it",
     wire=WIRE,
     dialogue=Dialogue(
-        table=_table(),
+        table=_TABLE,
         timeout_s={State.STARTING: SILENT_S, State.STREAMING: SILENT_S},
         beats={state: (Beat(POLL_S, ASK),) for state in (State.STARTING, State.STREAMING)},
     ),

@@ -25,7 +25,7 @@ from firmware_bridge.devices import philips_association as association
 from firmware_bridge.devices import philips_messages as wire
 from firmware_bridge.devices import philips_values as values
 from firmware_bridge.devices.philips_frames import Datagrams, Deframer, frame
-from firmware_bridge.session import Beat, Dialogue, Event, State, Step
+from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import (
     Alert,
     Counters,
@@ -259,27 +259,18 @@ def lan_decoder() -> Decoder:
 # monitor's create event, its answer, then polls.
 def _dialogue(wrap: Callable[[bytes], bytes]) -> Dialogue:
     request = wrap(association.connect())
-    waiting = (State.ASSOCIATING, State.CONFIGURING, State.STARTING)
     polls = (Beat(POLL_EVERY_S, lambda count: wrap(poll(count))),)
     return Dialogue(
         table={
+            **usual(State.ASSOCIATING, State.CONFIGURING, State.STARTING, State.STREAMING),
             (State.CLOSED, Event.OPENED): Step(State.ASSOCIATING, request, forget=True),
             (State.CLOSED, Event.JOINED): Step(State.ASSOCIATING, request, forget=True),
             (State.ASSOCIATING, Event.READY): Step(State.CONFIGURING),
             (State.CONFIGURING, Event.READY): Step(State.STARTING),
-            (State.STARTING, Event.READY): Step(State.STARTING, rearm=False),
             # What was polled by an association before ours, or answers to no purpose.
             (State.ASSOCIATING, Event.FRAMES): Step(State.ASSOCIATING, rearm=False),
             (State.CONFIGURING, Event.FRAMES): Step(State.CONFIGURING, rearm=False),
-            (State.STARTING, Event.FRAMES): Step(State.STREAMING),
-            **{(state, Event.ALIVE): Step(state, rearm=False) for state in waiting},
-            **{(state, Event.REFUSED): Step(State.LOST) for state in waiting},
-            **{(state, Event.TIMEOUT): Step(State.LOST) for state in waiting},
-            (State.STREAMING, Event.FRAMES): Step(State.STREAMING),
             (State.STREAMING, Event.ALIVE): Step(State.STREAMING),
-            (State.STREAMING, Event.READY): Step(State.STREAMING, rearm=False),
-            (State.STREAMING, Event.REFUSED): Step(State.LOST),
-            (State.STREAMING, Event.TIMEOUT): Step(State.LOST),
         },
         # Values come every second.
         timeout_s={

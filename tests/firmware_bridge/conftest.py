@@ -14,10 +14,12 @@ from firmware_bridge.emulators import cyton as emulator
 from firmware_bridge.emulators.patient import Patient, Recording, Scene
 from firmware_bridge.emulators.play import Played, play
 from firmware_bridge.emulators.pty import Pty
+from firmware_bridge.errors import DialogueError
 from firmware_bridge.link import Link
+from firmware_bridge.session import Dialogue, Event, Session, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from firmware_bridge.types import LinkMessage
@@ -98,3 +100,28 @@ def collect() -> Iterator[Callable[..., list[LinkMessage]]]:
     yield run
     for link in links:
         link.close()
+
+
+@pytest.fixture
+def check_pair() -> Callable[..., None]:
+    """`check_pair(dialogue, expected, state, event)`: the event leads to the expected (state, bytes
+    sent); a pair that is not among the expected is refused and changes nothing."""
+
+    def check(
+        dialogue: Dialogue,
+        expected: Mapping[tuple[State, Event], tuple[State, bytes]],
+        state: State,
+        event: Event,
+    ) -> None:
+        session = Session(dialogue)
+        session.state = state
+        if (state, event) in expected:
+            next_state, sent = expected[state, event]
+            assert session.on(event, 0).send == sent
+            assert session.state is next_state
+            return
+        with pytest.raises(DialogueError, match=event.value):
+            session.on(event, 0)
+        assert session.state is state
+
+    return check
