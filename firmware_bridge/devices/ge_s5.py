@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_bridge.devices import ge_s5_phdb as phdb
+from firmware_bridge.devices.big_endian import Malformed
 from firmware_bridge.devices.ge_s5_numerics import LEADS_OFF, NUMERICS, conditions, numerics
 from firmware_bridge.devices.ge_s5_records import (
     ALARM,
@@ -32,7 +33,6 @@ from firmware_bridge.devices.ge_s5_records import (
     PHDB,
     WAVE,
     Deframer,
-    Malformed,
     encode,
     frame,
 )

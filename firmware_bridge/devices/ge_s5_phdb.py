@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from firmware_bridge.devices.ge_s5_records import Malformed
+from firmware_bridge.devices.big_endian import Malformed
 from firmware_bridge.types import Validity
 
 if TYPE_CHECKING:

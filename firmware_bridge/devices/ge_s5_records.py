@@ -18,6 +18,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from firmware_bridge.devices.big_endian import Malformed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -38,10 +40,6 @@ MAX_SEGMENT_BYTES = 2 * (MAX_RECORD_BYTES + 1)  # every byte replaced by two
 PHDB = 0
 WAVE = 1
 ALARM = 4
-
-
-class Malformed(Exception):
-    """Why a record is not one, in a word; stays inside the codec, which counts it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import phd_apdu as wire
+from firmware_bridge.devices.big_endian import Malformed, Reader
 from firmware_bridge.nomenclature import TERMS, numeric
 from firmware_bridge.session import NS_PER_S, Event, listening
 from firmware_bridge.types import Counters, Device, Message, Numeric, Send, Sign, Validity, Wire
@@ -99,7 +100,7 @@ class Decoder:
     def _apdu(self, choice: int, body: bytes) -> list[Message]:
         try:
             out = self._understood(choice, body)
-        except ValueError:
+        except ValueError:  # malformed, or of a year that is none
             self._rejects["lengths"] += 1
             self._tally["skipped_bytes"] += 4 + len(body)
             return []
@@ -118,7 +119,7 @@ class Decoder:
             self._end()
             return [Sign(Event.ALIVE, "aborted")]
         if choice == wire.PRST:
-            return self._data(wire.Reader(body).octets())
+            return self._data(Reader(body).octets())
         return []  # an answer to what a manager never asks
 
     def _end(self) -> None:
@@ -136,7 +137,7 @@ class Decoder:
         return [Send(wire.accept(result)), Sign(Event.ALIVE)]
 
     def _data(self, data: bytes) -> list[Message]:
-        reader = wire.Reader(data)
+        reader = Reader(data)
         invoke, choice, said = reader.u16(), reader.u16(), reader.inner()
         reader.end()
         if choice not in (wire.EVENT, wire.CONFIRMED_EVENT):
@@ -171,7 +172,7 @@ class Decoder:
         validity, t_ns = _validity(observed.values), _time_ns(observed.values)
         numbers = wire.floats(kind, observed.values[kind])
         if len(numbers) != len(metric.physio):
-            raise ValueError("a value for each of the parts")
+            raise Malformed("values")  # one for each of the parts
         found = []
         for code, value in zip(metric.physio, numbers):
             channel = CHANNELS.get(code, "")

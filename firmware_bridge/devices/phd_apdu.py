@@ -12,8 +12,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from firmware_bridge.devices.big_endian import Malformed, Reader
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 AARQ, AARE, RLRQ, RLRE, ABRT, PRST = 0xE200, 0xE300, 0xE400, 0xE500, 0xE600, 0xE700
 CHOICES = (AARQ, AARE, RLRQ, RLRE, ABRT, PRST)
@@ -34,53 +36,6 @@ SUPPLEMENTAL_TYPES = 0x0A61
 PARTITION_SCADA = 2
 
 OUR_SYSTEM_ID = b"medge\0\0\1"
-
-
-class Reader:
-    """Reads numbers off bytes; running over the end is a `ValueError`."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes not read yet."""
-        return len(self._data) - self._at
-
-    def take(self, n: int) -> bytes:
-        """The next `n` bytes."""
-        if n > self.left:
-            raise ValueError(f"{n} bytes wanted, {self.left} left")
-        self._at += n
-        return self._data[self._at - n : self._at]
-
-    def u16(self) -> int:
-        return int.from_bytes(self.take(2), "big")
-
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "big")
-
-    def octets(self) -> bytes:
-        """A string of bytes behind its length."""
-        return self.take(self.u16())
-
-    def inner(self) -> Reader:
-        """What a length encloses."""
-        return Reader(self.octets())
-
-    def counted(self) -> Iterator[Reader]:
-        """A list of elements, which the caller reads one after the other, all of it."""
-        count = self.u16()
-        inside = self.inner()
-        for _ in range(count):
-            yield inside
-        inside.end()
-
-    def end(self) -> None:
-        """Nothing may be left over."""
-        if self.left:
-            raise ValueError(f"{self.left} bytes left over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +84,7 @@ class Observation:
 
 
 def association(body: bytes) -> Association:
-    """Of an AARQ's body. Raises `ValueError`."""
+    """Of an AARQ's body. Raises `Malformed`."""
     reader = Reader(body)
     version = reader.u32()
     for offer in reader.counted():
@@ -164,7 +119,7 @@ def response(invoke: int, handle: int, event: int, info: bytes) -> bytes:
 
 
 def configuration(info: bytes) -> tuple[int, dict[int, Metric]]:
-    """The number and the objects of a configuration report. Raises `ValueError`."""
+    """The number and the objects of a configuration report. Raises `Malformed`."""
     reader, metrics = Reader(info), {}
     number = reader.u16()
     for described in reader.counted():
@@ -192,7 +147,7 @@ def _metric(values: Mapping[int, bytes]) -> Metric:
 
 
 def observations(event: int, info: bytes, metrics: Mapping[int, Metric]) -> list[Observation]:
-    """Everything in a scan report of kind `event`. Raises `ValueError`."""
+    """Everything in a scan report of kind `event`. Raises `Malformed`."""
     reader = Reader(info)
     reader.take(4)  # request and report numbers
     found: list[Observation] = []
@@ -216,7 +171,7 @@ def _observation(
         return Observation(handle, {a.u16(): a.octets() for a in reader.counted()}, person)
     value, metric = reader.inner(), metrics.get(handle)
     if metric is None:
-        raise ValueError(f"object {handle} is not in the configuration")
+        raise Malformed("unknown object")
     values = {attribute: value.take(length) for attribute, length in metric.layout}
     value.end()
     return Observation(handle, values, person)
@@ -224,7 +179,7 @@ def _observation(
 
 def floats(attribute: int, data: bytes) -> list[float | None]:
     """The numbers of a value attribute; None for what is not a number at this resolution, an
-    infinity, or a reserved value. Raises `ValueError`."""
+    infinity, or a reserved value. Raises `Malformed`."""
     reader = Reader(data)
     if attribute == SIMPLE_NU:
         return [number(reader.u32(), 24)]

@@ -11,11 +11,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from firmware_bridge.devices.philips_frames import Malformed
+from firmware_bridge.devices.big_endian import Malformed, Reader
 from firmware_bridge.devices.philips_messages import (
     EVENT,
     ROIV,
-    Reader,
     attribute_list,
     attributes,
     parse_operation,

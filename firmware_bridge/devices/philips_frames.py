@@ -15,6 +15,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from firmware_bridge.crc import crc_x25
+from firmware_bridge.devices.big_endian import Malformed
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,34 +36,10 @@ MAX_BODY_BYTES = 2 * (HEADER_BYTES + MAX_MESSAGE_BYTES + FCS_BYTES)  # every byt
 _ENDS = re.compile(b"[\xc0\xc1]")
 
 
-class Malformed(Exception):
-    """Why a frame or message is not one, in a word; stays inside the codec, which counts it."""
-
-
-def _table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ 0x8408 * (byte & 1)
-        table.append(byte)
-    return tuple(table)
-
-
-_CRC = _table()
-
-
-def crc16(data: bytes) -> int:
-    """CRC-16/X-25: polynomial 1021 reflected, initial and final value FFFF."""
-    crc = 0xFFFF
-    for byte in data:
-        crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
-    return crc ^ 0xFFFF
-
-
 def frame(message: bytes) -> bytes:
     """A message as it goes over the serial line."""
     body = PROTOCOL + len(message).to_bytes(2, "big") + message
-    body += crc16(body).to_bytes(2, "little")
+    body += crc_x25(body).to_bytes(2, "little")
     for byte in (ESCAPE, BEGIN, END):  # the escape first, or it would be escaped again
         body = body.replace(bytes([byte]), bytes([ESCAPE, byte ^ 0x20]))
     return bytes([BEGIN]) + body + bytes([END])
@@ -80,7 +59,7 @@ def checked(body: bytes) -> bytes:
     """Header and user data, the frame check being right. Raises `Malformed`."""
     if len(body) < HEADER_BYTES + FCS_BYTES:
         raise Malformed("length")
-    if crc16(body[:-FCS_BYTES]) != int.from_bytes(body[-FCS_BYTES:], "little"):
+    if crc_x25(body[:-FCS_BYTES]) != int.from_bytes(body[-FCS_BYTES:], "little"):
         raise Malformed("crc")
     return body[:-FCS_BYTES]
 

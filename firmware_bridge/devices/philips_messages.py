@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from firmware_bridge.devices.philips_frames import Malformed
+from firmware_bridge.devices.big_endian import Malformed, Reader
 from firmware_bridge.types import Validity
 
 if TYPE_CHECKING:
@@ -54,51 +54,6 @@ INVALID, QUESTIONABLE, UNAVAILABLE, CALIBRATING, TEST, DEMO = (
 
 ObjectId = tuple[int, int, int]  # class, context, handle
 MONITOR_ID: ObjectId = (MONITOR, 0, 0)
-
-
-class Reader:
-    """Bytes read from the front; what is not there is `Malformed`."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        """How many bytes are still unread."""
-        return len(self._data) - self._at
-
-    def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
-        if size > self.left:
-            raise Malformed("length")
-        self._at += size
-        return self._data[self._at - size : self._at]
-
-    def part(self, size: int) -> Reader:
-        """A reader of the next `size` bytes."""
-        return Reader(self.take(size))
-
-    def rest(self) -> bytes:
-        """All that is left."""
-        return self.take(self.left)
-
-    def u8(self) -> int:
-        return self.take(1)[0]
-
-    def u16(self) -> int:
-        if self.left < 2:
-            raise Malformed("length")
-        self._at += 2
-        return self._data[self._at - 2] << 8 | self._data[self._at - 1]
-
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "big")
-
-    def end(self) -> None:
-        """Raises `Malformed` unless all is read."""
-        if self.left:
-            raise Malformed("length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +136,12 @@ def parse_poll(operation: Operation) -> PollResult:
     reader.u16()  # partition
     object_class, _ = reader.u16(), reader.u16()
     objects: list[PolledObject] = []
-    for context in _counted(reader):
+    for context in reader.counted(MAX_ITEMS):
         context_id = context.u16()
         objects += [PolledObject(context_id, polled.u16(), attributes(polled))
-                    for polled in _counted(context)]  # fmt: skip
+                    for polled in context.counted(MAX_ITEMS)]  # fmt: skip
     reader.end()
     return PollResult(number, ticks, clock_ns, object_class, tuple(objects))
-
-
-def _counted(reader: Reader) -> Iterator[Reader]:
-    """The reader of a list, once for each of its items; each takes what belongs to it."""
-    count, items = reader.u16(), reader.part(reader.u16())
-    if count > MAX_ITEMS:
-        raise Malformed("count")
-    for _ in range(count):
-        yield items
-    items.end()
 
 
 def attributes(reader: Reader) -> dict[int, bytes]:
@@ -229,7 +174,7 @@ def counted(items: Sequence[bytes]) -> bytes:
 def items_of(data: bytes) -> Iterator[Reader]:
     """The items of a list that is all of `data`. Raises `Malformed`."""
     reader = Reader(data)
-    yield from _counted(reader)
+    yield from reader.counted(MAX_ITEMS)
     reader.end()
 
 

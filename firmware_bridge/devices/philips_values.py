@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_bridge.devices import philips_messages as wire
-from firmware_bridge.devices.philips_frames import Malformed
-from firmware_bridge.devices.philips_messages import Reader, float_value, items_of
+from firmware_bridge.devices.big_endian import Malformed, Reader
+from firmware_bridge.devices.philips_messages import float_value, items_of
 from firmware_bridge.nomenclature import TERMS, numeric
 from firmware_bridge.types import AlertKind, Feed, Numeric, Priority, Validity
 

@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import phd, phd_apdu
-from firmware_bridge.devices.phd_apdu import BASIC_NU, COMPOUND_BASIC_NU, Metric, Reader
+from firmware_bridge.devices.big_endian import Reader
+from firmware_bridge.devices.phd_apdu import BASIC_NU, COMPOUND_BASIC_NU, Metric
 from firmware_bridge.emulators.faults import Kind
 from firmware_bridge.nomenclature import TERMS
 

@@ -18,7 +18,8 @@ import numpy as np
 from firmware_bridge.devices import philips_association as association
 from firmware_bridge.devices import philips_messages as wire
 from firmware_bridge.devices import philips_values as values
-from firmware_bridge.devices.philips_frames import Datagrams, Deframer, Malformed, frame
+from firmware_bridge.devices.big_endian import Malformed, Reader
+from firmware_bridge.devices.philips_frames import Datagrams, Deframer, frame
 from firmware_bridge.devices.philips_messages import PolledObject, PollResult, counted
 from firmware_bridge.emulators.faults import Kind
 
@@ -188,7 +189,7 @@ class Monitor:
 
     def _start(self, operation: Operation, t_s: float) -> None:
         number, _, kind, group = struct.unpack_from(">HHHH", operation.body)
-        asked = wire.attributes(wire.Reader(operation.body[8:]))
+        asked = wire.attributes(Reader(operation.body[8:]))
         if kind in EVERY_S and wire.POLL_DURATION in asked:
             ticks = int.from_bytes(asked[wire.POLL_DURATION], "big")
             slot = int(t_s / EVERY_S[kind]) + 1

@@ -7,11 +7,11 @@ cut. A frame that the check could reject is never returned.
 
 from __future__ import annotations
 
-import binascii
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from firmware_bridge.crc import crc_x25
 from firmware_bridge.types import Counters
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from firmware_bridge.mcu.protocol import Layout, Wire
 
 _CRC_BYTES = 2
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # A device that starts again says so in one of these; from it alone may its clock go back.
 _MAY_RESTART = ("HELLO", "BEAT")
 
@@ -43,13 +42,6 @@ class Foreign:
 
     version: int
     layout_hash: int | None
-
-
-def crc16(data: bytes) -> int:
-    """CRC-16/X-25; of b"123456789" it is 0x906E."""
-    # The standard library has the unreflected form of this polynomial: reflect in and out.
-    crc = binascii.crc_hqx(data.translate(_REVERSED), 0xFFFF)
-    return ((_REVERSED[crc & 0xFF] << 8) | _REVERSED[crc >> 8]) ^ 0xFFFF
 
 
 def cobs_encode(data: bytes) -> bytes:
@@ -85,7 +77,7 @@ def encode(wire: Wire, layout: Layout, header: Mapping[str, int], body: bytes) -
     """A whole frame with its closing 00; `header` is completed by version and type."""
     full = {"version": wire.numbers["WIRE_VERSION"], "type": layout.code, **header}
     raw = wire.header.pack(full) + body
-    return cobs_encode(raw + crc16(raw).to_bytes(_CRC_BYTES, "little")) + b"\0"
+    return cobs_encode(raw + crc_x25(raw).to_bytes(_CRC_BYTES, "little")) + b"\0"
 
 
 class FrameDecoder:
@@ -165,7 +157,7 @@ class FrameDecoder:
         if len(raw) < header_bytes + _CRC_BYTES:
             return "short"
         raw, check = raw[:-_CRC_BYTES], raw[-_CRC_BYTES:]
-        if crc16(raw) != int.from_bytes(check, "little"):
+        if crc_x25(raw) != int.from_bytes(check, "little"):
             return "crc"
         header = self._wire.header.unpack(raw)
         body = raw[header_bytes:]

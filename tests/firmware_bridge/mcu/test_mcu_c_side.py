@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from firmware_bridge.crc import crc_x25
 from firmware_bridge.mcu import framing, protocol
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def resealed(host: Any, at: int, value: int, cut: int = 0) -> str:
     frame = host.frame("HOST_BEAT", beat=1, period_ms=100)
     raw = bytearray((framing.cobs_decode(frame[:-1]) or b"")[: -2 - cut])
     raw[at] = value
-    sealed = bytes(raw) + framing.crc16(raw).to_bytes(2, "little")
+    sealed = bytes(raw) + crc_x25(raw).to_bytes(2, "little")
     return (framing.cobs_encode(sealed) + b"\0").hex()
 
 

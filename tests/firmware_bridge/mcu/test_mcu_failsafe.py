@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from firmware_bridge.crc import crc_x25
 from firmware_bridge.mcu import framing, protocol
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def test_a_frame_that_is_not_ours_does_nothing(driver: Any, host: Any, change: s
         raw[1] = 0x85
     if change == "length":
         raw.append(0)
-    check = framing.crc16(raw) ^ (0x8000 if change == "check" else 0)
+    check = crc_x25(raw) ^ (0x8000 if change == "check" else 0)
     sealed = framing.cobs_encode(bytes(raw) + check.to_bytes(2, "little")) + b"\0"
     before, after = driver.show([*running(host), "r " + sealed.hex()])[-2:]
     assert (after.line, after.sent) == ("ACTIVE", b"")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmware_bridge.crc import crc_x25
 from firmware_bridge.mcu import framing, protocol
 
 WIRE = protocol.wire()
@@ -35,7 +36,7 @@ def test_stuffing_vectors(driver: Any, plain: str, stuffed: str) -> None:
 
 def test_crc_check_value(driver: Any) -> None:
     """CRC-16/X-25 of "123456789" is 906E (catalogue of parametrised CRC algorithms)."""
-    assert framing.crc16(b"123456789") == 0x906E
+    assert crc_x25(b"123456789") == 0x906E
     assert driver.run([f"c {b'123456789'.hex()}"]) == ["906e"]
 
 
@@ -47,7 +48,7 @@ def test_agrees_with_cobs_and_crcmod(driver: Any, plain: list[bytes]) -> None:
     stuffed = [cobs.encode(data) for data in plain]
     assert [framing.cobs_encode(data) for data in plain] == stuffed
     assert [framing.cobs_decode(data) for data in stuffed] == plain
-    assert [framing.crc16(data) for data in plain] == [x25(data) for data in plain]
+    assert [crc_x25(data) for data in plain] == [x25(data) for data in plain]
     lines = [f"{what} {data.hex()}" for data in plain for what in "ec"]
     by_c = driver.run([*lines, *(f"d {data.hex()}" for data in stuffed)])
     assert by_c[0 : len(lines) : 2] == [data.hex() for data in stuffed]
@@ -142,7 +143,7 @@ def resealed(frame: bytes, at: int, value: int, more: bytes = b"") -> bytes:
     raw = bytearray((framing.cobs_decode(frame[:-1]) or b"")[:-2])
     raw[at] = value
     raw += more
-    return framing.cobs_encode(bytes(raw) + framing.crc16(raw).to_bytes(2, "little")) + b"\0"
+    return framing.cobs_encode(bytes(raw) + crc_x25(raw).to_bytes(2, "little")) + b"\0"
 
 
 def test_sound_frames_that_are_not_ours() -> None:

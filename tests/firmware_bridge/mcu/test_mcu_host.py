@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from firmware_bridge.crc import crc_x25
 from firmware_bridge.mcu import framing, protocol
 from firmware_bridge.mcu.events import (
     Answered,
@@ -203,7 +204,7 @@ def test_a_level_it_does_not_show_is_a_condition(wired: Any) -> None:
     frame = rival.to_send()
     raw = bytearray((framing.cobs_decode(frame[:-1]) or b"")[:-2])
     raw[18], raw[19] = 1, 2  # action SET_LEVEL, level MEDIUM
-    sealed = bytes(raw) + framing.crc16(raw).to_bytes(2, "little")
+    sealed = bytes(raw) + crc_x25(raw).to_bytes(2, "little")
     link.say("r " + framing.cobs_encode(sealed).hex() + "00")
     assert link.shown.level == "MEDIUM"
     events = []
