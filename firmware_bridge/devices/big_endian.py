@@ -6,7 +6,10 @@ holds it.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
+
+from firmware_bridge.session import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,3 +80,17 @@ class Reader:
         """Raises `Malformed` unless all is read."""
         if self.left:
             raise Malformed("length")
+
+
+def absolute_ns(bcd: bytes) -> int | None:
+    """Nanoseconds since 1970, as if UTC, of CC YY MM DD hh mm ss hh in binary coded decimals; None
+    for a time that is none, such as that of a clock never set."""
+    digits = bcd.hex()
+    if len(digits) != 16 or not digits.isdecimal():
+        return None
+    try:
+        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
+        at = datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    return int(at.timestamp()) * NS_PER_S + int(digits[14:]) * NS_PER_S // 100

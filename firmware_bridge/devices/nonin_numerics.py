@@ -15,9 +15,9 @@ SmartPoint is of lesser quality: both are QUESTIONABLE.
 
 from __future__ import annotations
 
-import calendar
 from datetime import datetime
 
+from firmware_bridge.devices.big_endian import absolute_ns
 from firmware_bridge.devices.framing import Framer
 from firmware_bridge.devices.nonin import (
     ACK,
@@ -43,7 +43,6 @@ from firmware_bridge.devices.oximetry import (
     reading,
     split9,
 )
-from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import Counters, Device, Message, Priority, Send
 
 FRAME_8_BYTES = 4
@@ -187,7 +186,7 @@ class Decoder13:
             self._framer.tally["duplicates"] += 1
             return [Send(ACK)]
         self._last = record
-        device_ns = _record_ns(record[6:14])
+        device_ns = absolute_ns(record[6:14])
         status, more, spo2 = record[14], record[15], record[19]
         hr = int.from_bytes(record[16:18], "big")
         on = not status & NO_MEASUREMENT
@@ -201,16 +200,6 @@ class Decoder13:
             reading(PULSE, rate, sensor_on=on, sure=sure, device_ns=device_ns),
             reading(SPO2, saturation, sensor_on=on, sure=sure, device_ns=device_ns),
         ]
-
-
-def _record_ns(bcd: bytes) -> int | None:
-    """Nanoseconds since 1970 of CC YY MM DD hh mm ss hs in BCD; None for a clock never set."""
-    try:
-        at = datetime.strptime(bcd[:7].hex(), "%Y%m%d%H%M%S")
-        hundredths = int(bcd[7:].hex())
-    except ValueError:
-        return None
-    return calendar.timegm(at.timetuple()) * NS_PER_S + hundredths * NS_PER_S // 100
 
 
 DEVICE_8 = Device(

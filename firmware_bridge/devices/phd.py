@@ -12,15 +12,14 @@ whose bed it is cannot be known.
 
 from __future__ import annotations
 
-import calendar
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import phd_apdu as wire
-from firmware_bridge.devices.big_endian import Malformed, Reader
+from firmware_bridge.devices.big_endian import Malformed, Reader, absolute_ns
 from firmware_bridge.nomenclature import TERMS, numeric
-from firmware_bridge.session import NS_PER_S, Event, listening
+from firmware_bridge.session import Event, listening
 from firmware_bridge.types import Counters, Device, Message, Numeric, Send, Sign, Validity, Wire
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Decoder:
     def _apdu(self, choice: int, body: bytes) -> list[Message]:
         try:
             out = self._understood(choice, body)
-        except ValueError:  # malformed, or of a year that is none
+        except Malformed:
             self._rejects["lengths"] += 1
             self._tally["skipped_bytes"] += 4 + len(body)
             return []
@@ -169,7 +168,8 @@ class Decoder:
         kind = next((a for a in observed.values if a in VALUES), None)
         if metric is None or kind is None:
             return []
-        validity, t_ns = _validity(observed.values), _time_ns(observed.values)
+        validity = _validity(observed.values)
+        t_ns = absolute_ns(observed.values.get(wire.ABSOLUTE_TIME, b""))
         numbers = wire.floats(kind, observed.values[kind])
         if len(numbers) != len(metric.physio):
             raise Malformed("values")  # one for each of the parts
@@ -199,19 +199,6 @@ def _fits(choice: int, size: int, head: bytes) -> bool:
 def _validity(values: Mapping[int, bytes]) -> Validity:
     bits = int.from_bytes(values.get(wire.MEASUREMENT_STATUS, b""), "big")
     return next((validity for bit, validity in STATUS if bits & bit), Validity.VALID)
-
-
-def _time_ns(values: Mapping[int, bytes]) -> int | None:
-    """The absolute time: century, year, month, day, hour, minute, second, hundredths, in BCD."""
-    text = values.get(wire.ABSOLUTE_TIME, b"").hex()
-    if len(text) != 16 or not text.isdecimal():
-        return None
-    parts = [int(text[:4]), *(int(text[i : i + 2]) for i in range(4, 16, 2))]
-    year, month, day, hour, minute, second, hundredths = parts
-    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 60):
-        return None
-    seconds = calendar.timegm((year, month, day, hour, minute, second))
-    return seconds * NS_PER_S + hundredths * NS_PER_S // 100
 
 
 OXIMETER = Device(

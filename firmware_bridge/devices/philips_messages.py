@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from firmware_bridge.devices.big_endian import Malformed, Reader
+from firmware_bridge.devices.big_endian import Malformed, Reader, absolute_ns
 from firmware_bridge.types import Validity
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def parse_poll(operation: Operation) -> PollResult:
     number = reader.u16()
     if operation.operation == EXTENDED_POLL:
         reader.u16()  # sequence number
-    ticks, clock_ns = reader.u32(), calendar_ns(reader.take(8))
+    ticks, clock_ns = reader.u32(), absolute_ns(reader.take(8))
     reader.u16()  # partition
     object_class, _ = reader.u16(), reader.u16()
     objects: list[PolledObject] = []
@@ -247,19 +247,6 @@ def encode_float(value: float, decimals: int) -> bytes:
     """The FLOAT of a value with so many decimals."""
     mantissa = round(value * 10.0**decimals) & 0xFFFFFF
     return struct.pack(">b", -decimals) + mantissa.to_bytes(3, "big")
-
-
-def calendar_ns(data: bytes) -> int | None:
-    """Nanoseconds since 1970 of an absolute time in binary coded decimals, as if UTC."""
-    digits = data.hex()
-    if not digits.isdigit():
-        return None
-    try:
-        month, day, hour, minute, second = (int(digits[i : i + 2]) for i in range(4, 14, 2))
-        at = datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=timezone.utc)
-    except ValueError:
-        return None
-    return int(at.timestamp()) * 1_000_000_000 + int(digits[14:16]) * 10_000_000
 
 
 def calendar(clock_ns: int | None) -> bytes:

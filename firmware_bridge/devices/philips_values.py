@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_bridge.devices import philips_messages as wire
-from firmware_bridge.devices.big_endian import Malformed, Reader
+from firmware_bridge.devices.big_endian import Malformed, Reader, absolute_ns
 from firmware_bridge.devices.philips_messages import float_value, items_of
 from firmware_bridge.nomenclature import TERMS, numeric
 from firmware_bridge.types import AlertKind, Feed, Numeric, Priority, Validity
@@ -172,7 +172,7 @@ def numerics(known: Mapping[int, bytes], clock_ns: int | None) -> list[Numeric]:
     if VALUE_LIST in known:
         values += [item.part(10) for item in items_of(known[VALUE_LIST])]
     stamp = known.get(TIME_STAMP)
-    at_ns = wire.calendar_ns(stamp) if stamp else None
+    at_ns = absolute_ns(stamp) if stamp else None
     found = (_numeric(reader, _label(known), at_ns or clock_ns) for reader in values)
     return [one for one in found if one is not None]
 
