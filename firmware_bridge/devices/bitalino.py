@@ -24,18 +24,16 @@ it). Not decoded: the digital lines, which carry no physiology.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from firmware_bridge.devices.framing import Stepping
 from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
-from firmware_bridge.types import Counters, Device, Feed, SampleBlock, Text, Wire
+from firmware_bridge.types import Device, Feed, SampleBlock, Text, Wire
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from firmware_bridge.types import Message
 
 WIRE = Wire(115_200)
 RATE_HZ = 1000.0
@@ -112,42 +110,20 @@ def parse_counts(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
     return (word >> shifts & masks).astype(np.int64)
 
 
-class Decoder:
+class Decoder(Stepping):
     """Bytes in, `SampleBlock`s and `Text` out; see the module for what is trusted.
 
     Holds back at most 47 bytes.
     """
 
     def __init__(self) -> None:
-        self._pending = b""
+        super().__init__()
         self._seq = 0
         self._last: bytes | None = None  # the last trusted frame
-        self._since = 0  # bytes skipped after it
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
-        self._out: list[Message] = []
         self._run: list[NDArray[np.uint8]] = []
         self._run_lost = 0
 
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes as they came and return what they complete. Never raises."""
-        self._tally["received_bytes"] += len(data)
-        buffer = self._pending + data
-        at = 0
-        while at < len(buffer) and (used := self._step(buffer, at)):
-            at += used
-        self._pending = buffer[at:]
-        self._end_run()
-        out, self._out = self._out, []
-        return out
-
     def _step(self, buffer: bytes, at: int) -> int:
-        """Deal with the bytes at `at`; return how many are done with, 0 to wait for more."""
         if buffer.startswith(NAME[: len(buffer) - at], at):
             return self._take_text(buffer, at)
         if len(buffer) - at < FRAME_BYTES:
@@ -208,11 +184,6 @@ class Decoder:
         if self._last is not None and not self._since:
             self._rejects[reason] += 1
         return self._skip(1)
-
-    def _skip(self, n: int) -> int:
-        self._since += n
-        self._tally["skipped_bytes"] += n
-        return n
 
     def _take_text(self, buffer: bytes, at: int) -> int:
         """The answer to `VERSION`, a line that begins with the board's name."""

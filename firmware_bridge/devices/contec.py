@@ -30,6 +30,7 @@ from firmware_bridge.devices.oximetry import (
     PULSE,
     SPO2,
     Levels,
+    PlethRun,
     crossing,
     fault,
     lasting,
@@ -41,7 +42,6 @@ from firmware_bridge.types import (
     Device,
     Feed,
     Message,
-    SampleBlock,
     Sign,
     Wire,
 )
@@ -229,9 +229,7 @@ class Decoder:
             protocol.check, confirm=protocol.confirm, slot_bytes=protocol.size, max_slots=MAX_SLOTS
         )
         self._out: list[Message] = []
-        self._run: list[float] = []
-        self._run_lost = 0
-        self._seq = 0
+        self._run = PlethRun(RATE_HZ, FEED)
         self._skipped_bytes = self._other_bytes = 0  # since the last sample
         self._news = -1
         self._told_ago = 0  # packets
@@ -250,7 +248,7 @@ class Decoder:
                 self._take(packet)
             else:
                 self._take_other(packet)
-        self._end_run()
+        self._out += self._run.end()
         out, self._out = self._out, []
         return out
 
@@ -263,10 +261,9 @@ class Decoder:
 
     def _take(self, packet: bytes) -> None:
         if self._skipped_bytes and self._news >= 0:
-            self._end_run()
             gone_bytes = self._skipped_bytes + self._other_bytes
             lost = max(1, round(gone_bytes / self._protocol.size))
-            self._run_lost += lost
+            self._out += self._run.lose(lost)
             self._framer.tally["lost"] += lost
         self._skipped_bytes = self._other_bytes = 0
         news = int.from_bytes(packet, "big") & self._protocol.news
@@ -275,7 +272,7 @@ class Decoder:
             self._news, self._told_ago = news, 0
             self._say(self._protocol.parse(packet))
         pleth = packet[self._protocol.pleth_at] & 0x7F
-        self._run.append(pleth if self._sensor_on else np.nan)
+        self._run.add(pleth if self._sensor_on else np.nan)
 
     def _say(self, p: Packet) -> None:
         self._sensor_on = on = not p.probe_error and not p.too_long
@@ -294,16 +291,6 @@ class Decoder:
         if new:
             index = None if p.perfusion == PERFUSION_INVALID else (p.perfusion or 0) / 100
             self._out.append(reading(PERFUSION, index, sensor_on=on, sure=sure))
-
-    def _end_run(self) -> None:
-        """Turn the samples since the last gap into one block."""
-        if not self._run:
-            return
-        samples = np.array(self._run, np.float32)[:, None]
-        seq = self._seq + self._run_lost
-        self._out.append(SampleBlock(seq, self._run_lost, RATE_HZ, "1", samples, FEED))
-        self._seq = seq + len(samples)
-        self._run, self._run_lost = [], 0
 
 
 def decoder_old() -> Decoder:

@@ -22,13 +22,13 @@ up as lost.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from firmware_bridge.devices.framing import Stepping
 from firmware_bridge.session import Dialogue, Event, State, Step, usual
-from firmware_bridge.types import Counters, Device, Feed, Message, SampleBlock, Text, Wire
+from firmware_bridge.types import Device, Feed, SampleBlock, Text, Wire
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,43 +122,21 @@ def parse_accel_g(packets: NDArray[np.uint8]) -> NDArray[np.float32]:
     return raw
 
 
-class Decoder:
+class Decoder(Stepping):
     """Bytes in, `SampleBlock` and `Text` out; see the module for what is trusted.
 
     Holds back at most 98 bytes and `MAX_TEXT_BYTES` of unfinished text.
     """
 
     def __init__(self) -> None:
-        self._pending = b""
+        super().__init__()
         self._text = b""
         self._seq = 0
         self._last: bytes | None = None  # the last trusted packet
-        self._since = 0  # bytes skipped after it
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
-        self._out: list[Message] = []
         self._run: list[NDArray[np.uint8]] = []
         self._run_lost = 0
 
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes as they came and return what they complete. Never raises."""
-        self._tally["received_bytes"] += len(data)
-        buffer = self._pending + data
-        at = 0
-        while at < len(buffer) and (used := self._step(buffer, at)):
-            at += used
-        self._pending = buffer[at:]
-        self._end_run()
-        out, self._out = self._out, []
-        return out
-
     def _step(self, buffer: bytes, at: int) -> int:
-        """Deal with the bytes at `at`; return how many are done with, 0 to wait for more."""
         if used := self._take_expected(buffer, at):
             return used
         if buffer[at] != HEADER:
@@ -244,24 +222,22 @@ class Decoder:
         """Count a frame that was due or complete but is not one, and look on from its next byte."""
         if reason == "unconfirmed" or (self._last is not None and not self._since):
             self._rejects[reason] += 1
-        return self._skip(buffer[at : at + 1])
+        return self._set_aside(buffer[at : at + 1])
 
     def _skip_to_header(self, buffer: bytes, at: int) -> int:
         if self._last is not None and not self._since:
             self._rejects["header"] += 1
         end = buffer.find(HEADER, at)
-        return self._skip(buffer[at:end] if end >= 0 else buffer[at:])
+        return self._set_aside(buffer[at:end] if end >= 0 else buffer[at:])
 
-    def _skip(self, skipped: bytes) -> int:
+    def _set_aside(self, skipped: bytes) -> int:
         """Set bytes aside that are no frame; those that end a text become a `Text`."""
-        self._since += len(skipped)
-        self._tally["skipped_bytes"] += len(skipped)
         self._text += skipped
         while (end := self._text.find(END_OF_TEXT)) >= 0:
             self._take_text(self._text[:end])
             self._text = self._text[end + len(END_OF_TEXT) :]
         self._text = self._text[-MAX_TEXT_BYTES - len(END_OF_TEXT) :]
-        return len(skipped)
+        return self._skip(len(skipped))
 
     def _take_text(self, before: bytes) -> None:
         tail = before[-MAX_TEXT_BYTES:]

@@ -1,9 +1,10 @@
 """Finds frames in a stream of bytes when each frame by itself proves little.
 
 Owns the search, what a frame has to bring to be trusted, and the count of every byte. What a frame
-is, a device's `check` says; what it means is the device's own.
+is, a device's `check` says; what it means is the device's own. A device whose frames are found in
+another way is a `Stepping` decoder.
 
-A frame is trusted when its check passes and one of these holds:
+`Framer` trusts a frame when its check passes and one of these holds:
 
 1. it follows the last trusted frame directly;
 2. it starts a whole number of slots (at most `max_slots`) after it, all of them damaged frames;
@@ -16,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Union
 
-from firmware_bridge.types import Counters
+from firmware_bridge.types import Counters, Message
 
 Check = Callable[[bytes, int], Union[int, str]]
 """`check(buffer, at)`: the length of the frame at `at`; 0 to wait for more of it; or why there is
@@ -128,3 +129,67 @@ class Framer:
         self._since += 1
         self.tally["skipped_bytes"] += 1
         return 1
+
+
+class Framed:
+    """A decoder whose frames each say all that they say: `_take` gives the messages of one."""
+
+    def __init__(self, framer: Framer) -> None:
+        self._framer = framer
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the decoder was made."""
+        return self._framer.counters
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take the next bytes as they came and return what they complete. Never raises."""
+        return [m for _, frame in self._framer.feed(data) for m in self._take(frame)]
+
+    def _take(self, frame: bytes) -> list[Message]:
+        raise NotImplementedError
+
+
+class Stepping:
+    """A decoder that finds its frames itself, one place in the stream after the other.
+
+    `_step` appends to `_out` and counts in `_tally` and `_rejects`. `_end_run`, where there are
+    samples, turns those since the last gap into blocks.
+    """
+
+    def __init__(self) -> None:
+        self._pending = b""
+        self._since = 0  # bytes skipped after the last trusted frame
+        self._tally: Counter[str] = Counter()
+        self._rejects: Counter[str] = Counter()
+        self._out: list[Message] = []
+
+    @property
+    def counters(self) -> Counters:
+        """Totals since the decoder was made."""
+        return Counters(**self._tally, rejects=dict(self._rejects))
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Take the next bytes as they came and return what they complete. Never raises."""
+        self._tally["received_bytes"] += len(data)
+        buffer = self._pending + data
+        at = 0
+        while at < len(buffer) and (used := self._step(buffer, at)):
+            at += used
+        self._pending = buffer[at:]
+        self._end_run()
+        out, self._out = self._out, []
+        return out
+
+    def _step(self, buffer: bytes, at: int) -> int:
+        """Deal with the bytes at `at`; return how many are done with, 0 to wait for more."""
+        raise NotImplementedError
+
+    def _end_run(self) -> None:
+        pass
+
+    def _skip(self, n: int) -> int:
+        """Pass over `n` bytes that belong to no frame."""
+        self._since += n
+        self._tally["skipped_bytes"] += n
+        return n

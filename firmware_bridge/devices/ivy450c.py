@@ -25,17 +25,16 @@ Messages carry no number: bytes skipped between two count as the messages that w
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from firmware_bridge.devices.framing import Stepping
 from firmware_bridge.nomenclature import numeric
 from firmware_bridge.session import listening
 from firmware_bridge.types import (
     Alert,
     AlertKind,
-    Counters,
     Device,
     Feed,
     Priority,
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-
-    from firmware_bridge.types import Message
 
 WIRE = Wire(9600)
 SILENT_S = 2.5
@@ -121,41 +118,20 @@ def parse_lines(text: bytes) -> dict[str, tuple[list[str], str, str]] | None:
     return out if next(iter(out)) == "HR" else None
 
 
-class Decoder:
+class Decoder(Stepping):
     """Bytes in, `SampleBlock`, `Numeric` and `Alert` out; see the module for what is trusted.
 
     Holds back at most one message.
     """
 
     def __init__(self) -> None:
-        self._pending = b""
+        super().__init__()
         self._messages = 0  # that were or would have been, so far
         self._size = 0  # of the last one
-        self._since = 0  # bytes skipped after it
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
         self._nibp: list[str] | None = None
         self._alerts: dict[str, Alert] = {}
-        self._out: list[Message] = []
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes as they came and return what they complete. Never raises."""
-        self._tally["received_bytes"] += len(data)
-        buffer = self._pending + data
-        at = 0
-        while at < len(buffer) and (used := self._step(buffer, at)):
-            at += used
-        self._pending = buffer[at:]
-        out, self._out = self._out, []
-        return out
 
     def _step(self, buffer: bytes, at: int) -> int:
-        """Deal with the bytes at `at`; return how many are done with, 0 to wait for more."""
         if buffer[at] != HEAD[0]:
             found = buffer.find(HEAD[0], at)
             return self._skip((found if found >= 0 else len(buffer)) - at)
@@ -242,11 +218,6 @@ class Decoder:
     def _reject(self, reason: str) -> int:
         self._rejects[reason] += 1
         return self._skip(1)
-
-    def _skip(self, n: int) -> int:
-        self._since += n
-        self._tally["skipped_bytes"] += n
-        return n
 
 
 def _whole(value: str) -> float | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firmware_bridge.devices.framing import Framer
+from firmware_bridge.devices.framing import Framed, Framer
 from firmware_bridge.devices.oximetry import (
     PULSE,
     SPO2,
@@ -27,7 +27,7 @@ from firmware_bridge.devices.oximetry import (
     split9,
 )
 from firmware_bridge.session import listening
-from firmware_bridge.types import Counters, Device, Message, Priority, Wire
+from firmware_bridge.types import Device, Message, Priority, Wire
 
 WIRE = Wire(9600)
 PACKET_BYTES = 6
@@ -91,25 +91,15 @@ def _sum_is_right(data: bytes, sent: int) -> bool:
     return _nibbles(data) == sent & 0x0F
 
 
-class Decoder:
+class Decoder(Framed):
     """Packets in, values out; see the module for what is trusted. Holds back at most 11 bytes."""
 
     def __init__(self) -> None:
-        self._framer = Framer(_check, confirm=CONFIRM)
+        super().__init__(Framer(_check, confirm=CONFIRM))
         self._levels = Levels()
 
-    @property
-    def counters(self) -> Counters:
-        return self._framer.counters
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes as they came and return what they complete. Never raises."""
-        out: list[Message] = []
-        for _, packet in self._framer.feed(data):
-            out += self._take(decode(packet))
-        return out
-
-    def _take(self, p: Packet) -> list[Message]:
+    def _take(self, packet: bytes) -> list[Message]:
+        p = decode(packet)
         pulse = None if p.pulse == HR_MISSING else p.pulse
         spo2 = None if p.spo2 == SPO2_MISSING or p.last else p.spo2
         return [

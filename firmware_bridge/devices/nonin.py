@@ -28,6 +28,7 @@ from firmware_bridge.devices.oximetry import (
     PULSE,
     SPO2,
     Levels,
+    PlethRun,
     fault,
     join9,
     lasting,
@@ -40,7 +41,6 @@ from firmware_bridge.types import (
     Feed,
     Message,
     Priority,
-    SampleBlock,
     Sign,
     Wire,
 )
@@ -130,9 +130,7 @@ class Decoder:
             singles=b"" if data_format == 2 else ACK + NAK,
         )
         self._out: list[Message] = []
-        self._run: list[float] = []
-        self._run_lost = 0
-        self._seq = 0
+        self._run = PlethRun(RATE_HZ, FEED)
         self._begun = False
         self._place: int | None = None  # in the packet, of the next frame; None: unknown
         self._after = 0  # the place after the last sample handed on
@@ -155,7 +153,7 @@ class Decoder:
                 self._out.append(answer(self._format, frame))
             else:
                 self._take(skipped, frame)
-        self._end_run()
+        self._out += self._run.end()
         out, self._out = self._out, []
         return out
 
@@ -192,8 +190,7 @@ class Decoder:
         self._slots = self._dropped = 0
         if not frames or not self._begun:
             return
-        self._end_run()
-        self._run_lost += frames
+        self._out += self._run.lose(frames)
         self._framer.tally["lost"] += frames
         if self._after + frames >= PACKET_FRAMES:
             self._data, self._flags = {}, 0
@@ -202,7 +199,7 @@ class Decoder:
         self._flags |= status
         self._data[place] = frame[3]
         pleth = frame[2] if self._format == 2 else frame[1] << 8 | frame[2]
-        self._run.append(np.nan if status & SENSOR_OFF else float(pleth))
+        self._run.add(np.nan if status & SENSOR_OFF else float(pleth))
         self._note(status)
         self._begun = True
         self._place = self._after = (place + 1) % PACKET_FRAMES
@@ -242,16 +239,6 @@ class Decoder:
             self._battery_low = bool(data[7] & LOW_BATTERY)
             self._say_levels()
         self._data, self._flags = {}, 0
-
-    def _end_run(self) -> None:
-        """Turn the samples since the last gap into one block."""
-        if not self._run:
-            return
-        samples = np.array(self._run, np.float32)[:, None]
-        seq = self._seq + self._run_lost
-        self._out.append(SampleBlock(seq, self._run_lost, RATE_HZ, "1", samples, FEED))
-        self._seq = seq + len(samples)
-        self._run, self._run_lost = [], 0
 
 
 def answer(data_format: int, byte: bytes) -> Sign:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from firmware_bridge.devices.big_endian import absolute_ns
-from firmware_bridge.devices.framing import Framer
+from firmware_bridge.devices.framing import Framed, Framer
 from firmware_bridge.devices.nonin import (
     ACK,
     BATTERY_ALERT,
@@ -43,7 +43,7 @@ from firmware_bridge.devices.oximetry import (
     reading,
     split9,
 )
-from firmware_bridge.types import Counters, Device, Message, Priority, Send
+from firmware_bridge.types import Device, Message, Priority, Send
 
 FRAME_8_BYTES = 4
 CONFIRM_8 = 4
@@ -102,25 +102,16 @@ def _check_8(buffer: bytes, at: int) -> int | str:
     return FRAME_8_BYTES if possible and (spo2 <= 100 or spo2 == SPO2_MISSING) else "range"
 
 
-class Decoder8:
+class Decoder8(Framed):
     """Format 8; see the module for what is trusted. Holds back at most 15 bytes."""
 
     def __init__(self) -> None:
-        self._framer = Framer(_check_8, confirm=CONFIRM_8, singles=ACK + NAK)
+        super().__init__(Framer(_check_8, confirm=CONFIRM_8, singles=ACK + NAK))
         self._levels = Levels()
 
-    @property
-    def counters(self) -> Counters:
-        return self._framer.counters
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes as they came and return what they complete. Never raises."""
-        out: list[Message] = []
-        for _, frame in self._framer.feed(data):
-            out += [answer(8, frame)] if len(frame) == 1 else self._take(frame)
-        return out
-
     def _take(self, frame: bytes) -> list[Message]:
+        if len(frame) == 1:
+            return [answer(8, frame)]
         flags, low, spo2, more = frame
         on = not flags & DISCONNECTED and not more & SENSOR_FAULT
         sure = not flags & DOUBTFUL
@@ -161,26 +152,17 @@ def _sum_is_right(data: bytes, sent: int) -> bool:
     return sum(data) & 0xFF == sent
 
 
-class Decoder13:
+class Decoder13(Framed):
     """Format 13; acknowledges what it accepts. Holds back at most one record."""
 
     def __init__(self) -> None:
-        self._framer = Framer(_check_13, singles=ACK + NAK)
+        super().__init__(Framer(_check_13, singles=ACK + NAK))
         self._levels = Levels()
         self._last = b""
 
-    @property
-    def counters(self) -> Counters:
-        return self._framer.counters
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes as they came and return what they complete. Never raises."""
-        out: list[Message] = []
-        for _, frame in self._framer.feed(data):
-            out += [answer(13, frame)] if len(frame) == 1 else self._take(frame)
-        return out
-
     def _take(self, record: bytes) -> list[Message]:
+        if len(record) == 1:
+            return [answer(13, record)]
         if record == self._last:
             self._framer.tally["frames"] -= 1
             self._framer.tally["duplicates"] += 1

@@ -25,19 +25,18 @@ fill them, rounded.
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from firmware_bridge.devices.framing import Stepping
 from firmware_bridge.nomenclature import TERMS, numeric
 from firmware_bridge.session import listening
 from firmware_bridge.types import (
     Alert,
     AlertKind,
-    Counters,
     Device,
     Feed,
     Priority,
@@ -48,8 +47,6 @@ from firmware_bridge.types import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from firmware_bridge.types import Message
 
 WIRE = Wire(57_600)
 START = b"\x0a\xfa"
@@ -123,50 +120,28 @@ def encode(layout: Layout, values: NDArray[np.integer]) -> list[bytes]:
     return [layout.header + row.tobytes() + STOP for row in payloads]
 
 
-class Decoder:
+class Decoder(Stepping):
     """Bytes of one board in, `SampleBlock`, `Numeric` and `Alert` out; see the module for trust.
 
     Holds back at most a frame and a header.
     """
 
     def __init__(self, layout: Layout) -> None:
+        super().__init__()
         self._layout = layout
         self._header = layout.header
         self._size = HEADER_BYTES + int.from_bytes(self._header[2:4], "little") + len(STOP)
         width = layout.waves + len(layout.numerics)
         self._bounds = layout.bounds
         self._fields = struct.Struct(f"<{width}{np.dtype(layout.dtype).char}")
-        self._pending = b""
         self._seq = 0
         self._locked = False  # a frame was trusted before
-        self._since = 0  # bytes skipped after it
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
-        self._out: list[Message] = []
         self._run: list[bytes] = []
         self._run_lost = 0
         self._told: dict[str, tuple[int, int]] = {}  # value last told, packets since
         self._zeros = 0  # packets of zeros in a row
 
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes as they came and return what they complete. Never raises."""
-        self._tally["received_bytes"] += len(data)
-        buffer = self._pending + data
-        at = 0
-        while at < len(buffer) and (used := self._step(buffer, at)):
-            at += used
-        self._pending = buffer[at:]
-        self._end_run()
-        out, self._out = self._out, []
-        return out
-
     def _step(self, buffer: bytes, at: int) -> int:
-        """Deal with the bytes at `at`; return how many are done with, 0 to wait for more."""
         end = at + self._size
         if buffer[at : at + HEADER_BYTES] != self._header:
             return self._no_header(buffer, at)
@@ -250,11 +225,6 @@ class Decoder:
     def _reject(self, reason: str) -> int:
         self._rejects[reason] += 1
         return self._skip(1)
-
-    def _skip(self, n: int) -> int:
-        self._since += n
-        self._tally["skipped_bytes"] += n
-        return n
 
 
 def _device(layout: Layout, name: str, title: str, sure_frames: int, unproved: str) -> Device:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from firmware_bridge.nomenclature import numeric
-from firmware_bridge.types import Alert, AlertKind, Numeric, Priority, Validity
+from firmware_bridge.types import Alert, AlertKind, Numeric, Priority, SampleBlock, Validity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,3 +80,31 @@ class Levels:
         ]
         self._lasting = now
         return began + ended
+
+
+class PlethRun:
+    """The samples of a plethysmogram since its last gap, NaN where there is none."""
+
+    def __init__(self, rate_hz: float, feed: str) -> None:
+        self._rate_hz, self._feed = rate_hz, feed
+        self._samples: list[float] = []
+        self._lost = 0
+        self._seq = 0
+
+    def add(self, sample: float) -> None:
+        self._samples.append(sample)
+
+    def lose(self, samples: int) -> list[SampleBlock]:
+        """A gap of `samples`; what came before it."""
+        out = self.end()
+        self._lost += samples
+        return out
+
+    def end(self) -> list[SampleBlock]:
+        """What was added since, as one block, if anything was."""
+        if not self._samples:
+            return []
+        samples = np.array(self._samples, np.float32)[:, None]
+        seq, lost = self._seq + self._lost, self._lost
+        self._seq, self._lost, self._samples = seq + len(samples), 0, []
+        return [SampleBlock(seq, lost, self._rate_hz, "1", samples, self._feed)]
