@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from firmware_bridge.types import LinkMessage
+    from firmware_bridge.types import Decoder, LinkMessage, Wire
 
 
 class Emulated:
@@ -125,3 +126,26 @@ def check_pair() -> Callable[..., None]:
         assert session.state is state
 
     return check
+
+
+@pytest.fixture
+def times_the_link() -> Callable[..., float]:
+    """`times_the_link(make, wire, data, chunk, frames)`: how many times faster than the line
+    carries `data` it is decoded, the best of three, `chunk` bytes at a time; `frames` in it."""
+
+    def measure(
+        make: Callable[[], Decoder], wire: Wire, data: bytes, chunk: int, frames: int
+    ) -> float:
+        best_s = math.inf
+        for _ in range(3):
+            decoder = make()
+            start_s = time.perf_counter()
+            for at in range(0, len(data), chunk):
+                decoder.feed(data[at : at + chunk])
+            best_s = min(best_s, time.perf_counter() - start_s)
+            assert decoder.counters.frames == frames
+        times = len(data) / best_s / wire.bytes_per_s
+        print(f"{times:.0f} times the link")
+        return times
+
+    return measure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,19 +155,7 @@ def test_joining_in_the_middle_of_packets_full_of_headers() -> None:
 
 
 @pytest.mark.benchmark
-def test_decodes_at_fifty_times_the_link_rate() -> None:
+def test_decodes_at_fifty_times_the_link_rate(times_the_link: Any) -> None:
     """115200 baud carry 349 packets/s. Chunks of one packet are the worst case of a real port."""
-    link_rate = cyton.WIRE.bytes_per_s / cyton.PACKET_BYTES
     data = stream(4000)
-    best_s = min(_decode_s(data, cyton.PACKET_BYTES) for _ in range(3))
-    assert 4000 / best_s >= 50 * link_rate
-
-
-def _decode_s(data: bytes, chunk: int) -> float:
-    decoder = cyton.Decoder()
-    start_s = time.perf_counter()
-    for at in range(0, len(data), chunk):
-        decoder.feed(data[at : at + chunk])
-    elapsed_s = time.perf_counter() - start_s
-    assert decoder.counters.frames == 4000
-    return elapsed_s
+    assert times_the_link(cyton.Decoder, cyton.WIRE, data, cyton.PACKET_BYTES, 4000) >= 50

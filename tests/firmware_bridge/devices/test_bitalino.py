@@ -262,18 +262,6 @@ def test_plux_package_reads_the_emulator(on_a_pty: str, inputs: list[int]) -> No
 
 
 @pytest.mark.benchmark
-def test_decodes_at_fifty_times_the_link_rate() -> None:
+def test_decodes_at_fifty_times_the_link_rate(times_the_link: Any) -> None:
     """115200 baud carry 1440 frames/s; a Bluetooth port hands them over 8 ms at a time."""
-    data = stream(8000)
-    best_s = min(_decode_s(data, 64) for _ in range(3))
-    assert len(data) / best_s >= 50 * bitalino.WIRE.bytes_per_s
-
-
-def _decode_s(data: bytes, chunk: int) -> float:
-    decoder = bitalino.Decoder()
-    start_s = time.perf_counter()
-    for at in range(0, len(data), chunk):
-        decoder.feed(data[at : at + chunk])
-    elapsed_s = time.perf_counter() - start_s
-    assert decoder.counters.frames == 8000
-    return elapsed_s
+    assert times_the_link(bitalino.Decoder, bitalino.WIRE, stream(8000), 64, 8000) >= 50
