@@ -1,9 +1,11 @@
-"""A device's emulator and a link on a cable that exists in memory, in time that moves when told."""
+"""A device's emulator and a link on a cable that exists in memory, in time that moves when told;
+what real devices sent; damaged lines."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from firmware_bridge.devices import device
@@ -15,9 +17,10 @@ from firmware_bridge.session import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from firmware_bridge.emulators.emulated import Emulated
-    from firmware_bridge.types import Device, LinkMessage, Wire
+    from firmware_bridge.types import Decoder, Device, LinkMessage, Wire
 
 STEP_S = 0.01
 
@@ -109,3 +112,50 @@ def wire() -> Callable[..., Wired]:
 def wire_to() -> Callable[..., Wired]:
     """`wire_to(device, emulated, cut)`: any device and emulation."""
     return Wired
+
+
+@pytest.fixture(scope="session")
+def real_bytes(medge_data: Path) -> Callable[[str], bytes]:
+    """`real_bytes(path)`: what a device or another program sent, by its path from the data folder;
+    skips where it is not."""
+
+    def read(path: str) -> bytes:
+        if not (medge_data / path).is_file():
+            pytest.skip(f"no '{path}' in '{medge_data}'")
+        return (medge_data / path).read_bytes()
+
+    return read
+
+
+@pytest.fixture
+def trend_2009(real_bytes: Callable[[str], bytes]) -> bytes:
+    """A record of a real GE monitor, unframed."""
+    return real_bytes("../vectors/ge_s5_dri_trend_20090903.bin")
+
+
+@pytest.fixture
+def damaged_lines() -> Callable[..., list[bytes]]:
+    """`damaged_lines(line, n, seed)`: `line(0)`, `line(1)`, ..., every other one with 1-3 flipped
+    bits; none of them flips into a line's end."""
+
+    def make(line: Callable[[int], bytes], n: int, seed: int) -> list[bytes]:
+        rng = np.random.default_rng(seed)
+        lines = []
+        for i in range(n):
+            dirty = bytearray(line(i))
+            for bit in rng.integers(0, 8 * len(dirty) - 16, 1 + i % 3) if i % 2 else ():
+                dirty[bit // 8] ^= 1 << (bit % 8)
+            lines.append(bytes(dirty).replace(b"\n", b"#")[:-1] + b"\n")
+        return lines
+
+    return make
+
+
+@pytest.fixture
+def accepted_wrongly() -> Callable[..., int]:
+    """`accepted_wrongly(decoder, lines, good)`: how many lines that are not good gave something."""
+
+    def count(decoder: Decoder, lines: Sequence[bytes], good: Sequence[bool]) -> int:
+        return sum(bool(decoder.feed(line)) and not fine for line, fine in zip(lines, good))
+
+    return count

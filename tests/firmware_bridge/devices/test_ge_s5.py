@@ -17,20 +17,11 @@ from firmware_bridge.session import Event, State
 from firmware_bridge.types import Alert, Numeric, Priority, SampleBlock, Send, Validity
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 ON = ge_s5_phdb.EXISTS | ge_s5_phdb.ACTIVE
 ECG = 1 << 3  # heart rate source
 TIME_S = 1251973827  # 2009-09-03 10:30:27 UTC
-
-
-@pytest.fixture
-def trend_2009(medge_data: Path) -> bytes:
-    """A record of a real monitor, unframed."""
-    path = medge_data.parent / "vectors" / "ge_s5_dri_trend_20090903.bin"
-    if not path.is_file():
-        pytest.skip(f"no '{path.name}' beside the data folder")
-    return path.read_bytes()
 
 
 def values(data_class: int = ge_s5_phdb.BASIC, number: int = 1, **groups: Group) -> bytes:

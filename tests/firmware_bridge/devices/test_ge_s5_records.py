@@ -19,18 +19,9 @@ from firmware_bridge.devices.ge_s5_phdb import Group, Phdb
 from firmware_bridge.types import Validity
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 TIME_S = 1251973827  # 2009-09-03 10:30:27 UTC
-
-
-@pytest.fixture
-def trend_2009(medge_data: Path) -> bytes:
-    """A record of a real monitor, unframed."""
-    path = medge_data.parent / "vectors" / "ge_s5_dri_trend_20090903.bin"
-    if not path.is_file():
-        pytest.skip(f"no '{path.name}' beside the data folder")
-    return path.read_bytes()
 
 
 def deframer() -> Any:

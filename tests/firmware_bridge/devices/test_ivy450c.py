@@ -18,7 +18,7 @@ from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.types import Alert, AlertKind, Message, Numeric, SampleBlock, Validity
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 # The lines of the capture, word for word: pulse 80, breaths 35, SpO2 100 %, cuff 121/75 (92) with
 # pulse 80, P1 111/73 (88), nothing on P2, ETCO2 and the temperatures.
@@ -37,11 +37,9 @@ def values(messages: list[Message]) -> dict[str, tuple[float | None, Validity]]:
 
 
 @pytest.fixture(scope="module")
-def capture(medge_data: Path) -> bytes:
-    path = medge_data / "device_captures" / "ivy450c" / "Ivy450C.1.data"
-    if not path.is_file():
-        pytest.skip(f"no capture at '{path}'")
-    return path.read_bytes()
+def capture(real_bytes: Any) -> bytes:
+    data: bytes = real_bytes("device_captures/ivy450c/Ivy450C.1.data")
+    return data
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import Alert, AlertKind, Numeric, Text, Validity
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 VALID, QUESTIONABLE, UNAVAILABLE = Validity.VALID, Validity.QUESTIONABLE, Validity.UNAVAILABLE
 PHYSIOLOGICAL, TECHNICAL, OTHER = AlertKind.PHYSIOLOGICAL, AlertKind.TECHNICAL, AlertKind.OTHER
@@ -32,12 +31,10 @@ def at_ns(*when: int) -> int:
 
 
 @pytest.fixture
-def printout(medge_data: Path) -> bytes:
+def printout(real_bytes: Any) -> bytes:
     """Three lines of heading and five lines of a real N-560, alarms off, twice with motion."""
-    path = medge_data / "device_captures" / "masimo_rad8" / "nellcor_n560_lines.txt"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path.read_bytes()
+    data: bytes = real_bytes("device_captures/masimo_rad8/nellcor_n560_lines.txt")
+    return data
 
 
 # What those five lines print: second of 11:24, rate, amplitude, status; the saturation is 100.
@@ -226,35 +223,24 @@ def acceptable(raw: bytes) -> bool:
     return exact and shown and codes and not dashed
 
 
-def damaged(n: int, seed: int) -> list[bytes]:
-    """Lines, half of them with 1-3 flipped bits; none of them flips into a line's end."""
-    rng = np.random.default_rng(seed)
-    lines = []
-    for i in range(n):
-        line = bytearray(usual("MO", "AO", pulse_bpm=40 + i % 100))
-        for bit in rng.integers(0, 8 * len(line) - 16, 1 + i % 3) if i % 2 else ():
-            line[bit // 8] ^= 1 << (bit % 8)
-        lines.append(bytes(line).replace(b"\n", b"#")[:-1] + b"\n")
-    return lines
+def numbered(i: int) -> bytes:
+    return usual("MO", "AO", pulse_bpm=40 + i % 100)
 
 
-def accepted_wrongly(lines: list[bytes], good: list[bool]) -> int:
-    decoder = nellcor.Decoder()
-    return sum(bool(decoder.feed(line)) and not fine for line, fine in zip(lines, good))
-
-
-def test_twenty_thousand_damaged_lines() -> None:
-    lines = damaged(20_000, seed=1)
+def test_twenty_thousand_damaged_lines(damaged_lines: Any, accepted_wrongly: Any) -> None:
+    lines = damaged_lines(numbered, 20_000, seed=1)
     good = [acceptable(line) for line in lines]
     assert good.count(False) > 5_000 and all(good[::2])
-    assert accepted_wrongly(lines, good) == 0
+    assert accepted_wrongly(nellcor.Decoder(), lines, good) == 0
 
 
-def test_control_with_any_separators_damage_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_with_any_separators_damage_comes_through(
+    monkeypatch: pytest.MonkeyPatch, damaged_lines: Any, accepted_wrongly: Any
+) -> None:
     loose = r"(\d\d).([A-Z]..).(\d\d).(\d\d:\d\d:\d\d).+?(\d+).+?(\d+).+?(\d+)(.*)\r?\n"
     monkeypatch.setattr(nellcor, "_LINE", re.compile(loose))
-    lines = damaged(2_000, seed=1)
-    assert accepted_wrongly(lines, [acceptable(line) for line in lines]) > 100
+    lines = damaged_lines(numbered, 2_000, seed=1)
+    assert accepted_wrongly(nellcor.Decoder(), lines, [acceptable(line) for line in lines]) > 100
 
 
 def test_the_emulator_obeys_the_script(wire: Any) -> None:

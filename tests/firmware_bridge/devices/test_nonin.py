@@ -28,20 +28,16 @@ from firmware_bridge.types import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 VALID, QUESTIONABLE, UNAVAILABLE = Validity.VALID, Validity.QUESTIONABLE, Validity.UNAVAILABLE
 
 
 @pytest.fixture
-def third_partys_packet(medge_data: Path) -> bytes:
+def third_partys_packet(real_bytes: Any) -> bytes:
     """125 bytes: pleth 1 throughout, all rates 72, all saturations 97, firmware revision 48."""
-    path = medge_data.parent / "vectors" / "nonin_fmt2_pufferfish_testpacket.bin"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path.read_bytes()
+    data: bytes = real_bytes("../vectors/nonin_fmt2_pufferfish_testpacket.bin")
+    return data
 
 
 def packet_data(hr: int = 72, spo2: int = 97, held_hr: int = 72, held_spo2: int = 97) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import calendar
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,11 +28,8 @@ ACCEPTED = bytes.fromhex(
 
 
 @pytest.fixture
-def vector(medge_data: Path) -> Any:
-    folder = medge_data.parent / "vectors" / "ieee11073_20601_antidote"
-    if not folder.is_dir():
-        pytest.skip(f"no 20601 vectors at '{folder}'")
-    return lambda name: (folder / name).read_bytes()
+def vector(real_bytes: Any) -> Any:
+    return lambda name: real_bytes(f"../vectors/ieee11073_20601_antidote/{name}")
 
 
 def heard(*apdus: bytes) -> tuple[list[Message], Decoder]:
