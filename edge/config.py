@@ -16,7 +16,8 @@ import msgspec
 
 from edge.errors import StartError
 from edge.registry import load as load_target
-from edge.registry import nearest_first, resolve
+from edge.registry import resolve
+from firmware_bridge.registry import nearest_first
 
 if sys.version_info >= (3, 11):
     import tomllib

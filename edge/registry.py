@@ -1,20 +1,15 @@
-"""The one registry pattern: a literal dict of `"module:attr"` strings, resolved on use."""
+"""Registries of `"module:attr"` strings, what cannot be resolved being a reason not to start."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import StartError
+from firmware_bridge import registry
+from firmware_bridge.registry import nearest_first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-
-def nearest_first(name: str, known: Iterable[str]) -> list[str]:
-    """The known names, those most like `name` first."""
-    return sorted(known, key=lambda k: -difflib.SequenceMatcher(None, name, k).ratio())
+    from collections.abc import Mapping
 
 
 def resolve(table: Mapping[str, str], name: str, what: str) -> Any:
@@ -30,9 +25,8 @@ def resolve(table: Mapping[str, str], name: str, what: str) -> Any:
 
 def load(target: str, what: str) -> Any:
     """Import `"module:attr"`. Raises `StartError` naming `what` when it cannot be."""
-    module_name, _, attr = target.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attr)
+        return registry.load(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise StartError(
             f"{what} cannot be loaded from '{target}' ({error})",

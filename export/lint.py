@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge.errors import StartError
-from edge.registry import nearest_first, resolve
+from edge.registry import resolve
 from export.graph import Graph, attribute
 from export.precision.qdq import channel_axis, dequantize_of
+from firmware_bridge.registry import nearest_first
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

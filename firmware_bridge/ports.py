@@ -6,7 +6,6 @@ go away (unplugged, hung up, end of file) is one `LinkError`.
 
 from __future__ import annotations
 
-import importlib
 import os
 import termios
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from firmware_bridge.address import parse
 from firmware_bridge.errors import AddressError, LinkError
+from firmware_bridge.registry import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,10 +80,7 @@ def open_port(address: str, wire: Wire) -> Port | Connecting:
     parsed = parse(address)
     if parsed.scheme not in PORTS:
         raise AddressError(f"no port of kind '{parsed.scheme}'", f"use one of: {', '.join(PORTS)}")
-    module, _, attr = PORTS[parsed.scheme].partition(":")
-    opener: Callable[[Address, Wire], Port | Connecting] = getattr(
-        importlib.import_module(module), attr
-    )
+    opener: Callable[[Address, Wire], Port | Connecting] = load(PORTS[parsed.scheme])
     return opener(parsed, wire)
 
 
@@ -159,7 +156,7 @@ class _SerialPort:
     def read(self) -> bytes:
         try:
             data = os.read(self.fileno(), READ_BYTES)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return b""
         except OSError as error:
             raise self._unplugged(str(error)) from error

@@ -19,7 +19,7 @@ from edge.bundle.plans import Order, importable
 from edge.bundle.signature import read_public_key
 from edge.engines.tensorrt_build import MODULES
 from edge.errors import StartError
-from edge.registry import nearest_first
+from firmware_bridge.registry import nearest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from typing import TYPE_CHECKING, cast
 
 from firmware_bridge.errors import UnknownDeviceError
+from firmware_bridge.registry import load, nearest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,13 +51,9 @@ def device(name: str, map_path: str = "") -> Device:
     Raises `UnknownDeviceError` listing the known names, nearest first, and `MapError`.
     """
     if name in MAPPED:
-        module_name, _, attr = MAPPED[name].partition(":")
-        mapped: Callable[[str], Device] = getattr(importlib.import_module(module_name), attr)
+        mapped: Callable[[str], Device] = load(MAPPED[name])
         return mapped(map_path)
     if name not in DEVICES:
-        nearest = sorted(
-            [*DEVICES, *MAPPED], key=lambda k: -difflib.SequenceMatcher(None, name, k).ratio()
-        )
-        raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {', '.join(nearest)}")
-    module_name, _, attr = DEVICES[name].partition(":")
-    return cast("Device", getattr(importlib.import_module(module_name), attr))
+        nearest = ", ".join(nearest_first(name, [*DEVICES, *MAPPED]))
+        raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {nearest}")
+    return cast("Device", load(DEVICES[name]))

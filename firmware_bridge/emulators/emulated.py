@@ -7,10 +7,10 @@ cable.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Protocol
 
 from firmware_bridge.errors import UnknownDeviceError
+from firmware_bridge.registry import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,5 @@ def emulated(name: str, scene: Scene) -> Emulated:
     """A new emulation of the device `name`. Raises `UnknownDeviceError`."""
     if name not in EMULATORS:
         raise UnknownDeviceError(f"no emulator of '{name}'", f"use one of: {', '.join(EMULATORS)}")
-    module, _, attr = EMULATORS[name].partition(":")
-    make: Callable[[Scene], Emulated] = getattr(importlib.import_module(module), attr)
+    make: Callable[[Scene], Emulated] = load(EMULATORS[name])
     return make(scene)
