@@ -7,6 +7,7 @@ when nothing was acknowledged for two (TCP_USER_TIMEOUT, RFC 5482; tcp(7)).
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import select
@@ -61,8 +62,8 @@ def _require(address: Address) -> None:
     if not address.port:
         raise AddressError(f"'{name}' has no port", f"write it as {name}:port")
     if address.options:
-        known = ", ".join(address.options)
-        raise AddressError(f"{address.scheme} has no option '{known}'", "leave it out")
+        unknown = ", ".join(address.options)
+        raise AddressError(f"{address.scheme} has no option '{unknown}'", "leave it out")
 
 
 class _Calling:
@@ -76,7 +77,7 @@ class _Calling:
         self._lookup: _Lookup | None = None
         try:
             ipaddress.ip_address(address.host)
-            self._call(_addresses(address.host, address.port, kind))
+            self._call(_address_of(address.host, address.port, kind))
         except ValueError:
             self._lookup = _Lookup(address.host, address.port, kind)
             self._epoll.register(self._lookup.fd, select.EPOLLIN)
@@ -99,10 +100,10 @@ class _Calling:
         if not self._epoll.poll(0):
             return None
         if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise _unreachable(self._at, OSError(number, os.strerror(number)))
+            raise _unreachable(self._at, number)
         made, self._socket = self._socket, None
         self._epoll.close()
-        return _SocketPort(made, self._at, DATAGRAM_BYTES if self._is_udp() else READ_BYTES)
+        return _SocketPort(made, self._at)
 
     def close(self) -> None:
         for thing in (self._socket, self._lookup, self._epoll):
@@ -110,26 +111,20 @@ class _Calling:
                 thing.close()
         self._socket = self._lookup = None
 
-    def _is_udp(self) -> bool:
-        return self._kind is socket.SOCK_DGRAM
-
-    def _call(self, found: list[Found] | OSError) -> None:
+    def _call(self, found: Found | OSError) -> None:
         if isinstance(found, OSError):
             raise LinkError(
                 f"host of {self._at} is not known ({found.strerror})",
                 "correct its name, or use its address",
             )
-        family, at = found[0]
+        family, at = found
         self._socket = socket.socket(family, self._kind)
         self._socket.setblocking(False)
-        if not self._is_udp():
+        if self._kind is socket.SOCK_STREAM:
             _watch(self._socket)
-        try:
-            self._socket.connect(at)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise _unreachable(self._at, error) from error
+        number = self._socket.connect_ex(at)
+        if number not in (0, errno.EINPROGRESS):
+            raise _unreachable(self._at, number)
         self._epoll.register(self._socket, select.EPOLLOUT)
 
 
@@ -138,15 +133,15 @@ class _Lookup:
 
     def __init__(self, host: str, port: int, kind: socket.SocketKind) -> None:
         self.fd, told = os.pipe()
-        self._found: list[Found] | OSError | None = None
+        self._found: Found | OSError | None = None
 
         def look_up() -> None:
-            self._found = _addresses(host, port, kind)
+            self._found = _address_of(host, port, kind)
             os.close(told)
 
         threading.Thread(target=look_up, name=f"lookup {host}", daemon=True).start()
 
-    def taken(self) -> list[Found] | OSError:
+    def taken(self) -> Found | OSError:
         """What was found, `fd` being readable."""
         self.close()
         assert self._found is not None
@@ -156,13 +151,13 @@ class _Lookup:
         os.close(self.fd)
 
 
-def _addresses(host: str, port: int, kind: socket.SocketKind) -> list[Found] | OSError:
-    """The host's addresses, those of version 4 first."""
+def _address_of(host: str, port: int, kind: socket.SocketKind) -> Found | OSError:
+    """The host's address, one of version 4 where it has one."""
     try:
         found = socket.getaddrinfo(host, port, type=kind)
     except OSError as error:
         return error
-    return sorted(((f[0], f[4]) for f in found), key=lambda f: f[0] != socket.AF_INET)
+    return min(((f[0], f[4]) for f in found), key=lambda f: f[0] != socket.AF_INET)
 
 
 def _watch(peer: socket.socket) -> None:
@@ -177,11 +172,11 @@ def _watch(peer: socket.socket) -> None:
 class _SocketPort:
     """A connected socket."""
 
-    def __init__(self, peer: socket.socket, at: str, read_bytes: int) -> None:
+    def __init__(self, peer: socket.socket, at: str) -> None:
         self._peer = peer
         self._at = at
-        self._read_bytes = read_bytes
         self._is_stream = peer.type == socket.SOCK_STREAM
+        self._read_bytes = READ_BYTES if self._is_stream else DATAGRAM_BYTES
 
     def fileno(self) -> int:
         return self._peer.fileno()
@@ -189,7 +184,7 @@ class _SocketPort:
     def read(self) -> bytes:
         try:
             data = self._peer.recv(self._read_bytes)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return b""
         except OSError as error:
             raise _gone(self._at, error) from error
@@ -250,7 +245,7 @@ class _ListeningPort:
         assert self._peer is not None
         try:
             data = self._peer.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return b""
         except OSError:
             data = b""
@@ -275,8 +270,13 @@ class _ListeningPort:
     def _accepted(self) -> bool:
         try:
             self._peer, _ = self._listener.accept()
-        except OSError:  # nobody, or he is gone already
+        except (BlockingIOError, ConnectionAbortedError):  # nobody, or he is gone already
             return False
+        except OSError as error:
+            raise LinkError(
+                f"cannot take a call at {self._at} ({error.strerror})",
+                "close what holds too many files or sockets open",
+            ) from error
         self.peers += 1
         self._peer.setblocking(False)
         _watch(self._peer)
@@ -292,9 +292,9 @@ class _ListeningPort:
         self._epoll.modify(self._listener, select.EPOLLIN)
 
 
-def _unreachable(at: str, error: OSError) -> LinkError:
+def _unreachable(at: str, number: int) -> LinkError:
     return LinkError(
-        f"{at} cannot be reached ({error.strerror})",
+        f"{at} cannot be reached ({os.strerror(number)})",
         "switch the device on, check cable and network, correct host and port",
     )
 

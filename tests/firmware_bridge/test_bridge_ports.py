@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import shutil
 import socket
@@ -201,6 +202,28 @@ def test_listening_takes_one_peer_after_the_other_and_stays_up() -> None:
         open_port(address, WIRE)
     port.close()
     opened(address).close()
+
+
+def test_a_call_that_cannot_be_taken_is_said_and_not_tried_for_ever() -> None:
+    """No descriptor is left: the call goes on waiting, so the port must not look idle."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host, number = free.getsockname()
+    port = opened(f"tcp-listen://{host}:{number}")
+    caller = socket.create_connection((host, number), 5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull, "rb") as lowest_free:
+        least = lowest_free.fileno()
+    assert select.select([port.fileno()], [], [], 5)[0]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least, hard))
+    try:
+        with pytest.raises(LinkError, match=r"cannot take a call .*Too many open files.*; close"):
+            port.read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    caller.send(b"now")
+    assert read(port, 3) == b"now"
+    caller.close()
+    port.close()
 
 
 def test_each_read_is_one_datagram() -> None:
