@@ -42,7 +42,7 @@ class Cable:
 
     def during(self, kind: Kind, t_s: float) -> bool:
         """Whether a fault of `kind` is on."""
-        return any(f.kind is kind and f.at_s <= t_s < f.at_s + f.duration_s for f in self._faults)
+        return any(f.on(kind, t_s) for f in self._faults)
 
     def carry(self, frame: bytes, t_s: float) -> list[Piece]:
         """What of a frame said at `t_s` gets on the line, in order."""
@@ -63,7 +63,7 @@ class Cable:
 
     def edge_after(self, t_s: float) -> float | None:
         """When the cable is next pulled or put back."""
-        spans = [(f.at_s, f.at_s + f.duration_s) for f in self._faults if f.kind is Kind.UNPLUG]
+        spans = [(f.at_s, f.end_s) for f in self._faults if f.kind is Kind.UNPLUG]
         return min((edge for span in spans for edge in span if edge > t_s), default=None)
 
     def device_s(self, t_s: float) -> float:

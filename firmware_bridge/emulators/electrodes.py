@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
     from firmware_bridge.emulators.patient import Scene
 
-NOISE = 0.02  # rms of a flat heart, in the unit of the wave (mV of an electrocardiogram)
+NOISE_MV = np.random.default_rng(0).normal(0.0, 0.02, 4096)  # of a heart that stands still
+ECG = "MDC_ECG_ELEC_POTL"
 
 
 def worn_wave(
-    scene: Scene, channel: str, first: int, n: int, rate_hz: float, *, rail: float = np.inf
+    scene: Scene, channel: str, first: int, n: int, rate_hz: float, *, rail: float | None
 ) -> NDArray[np.float64]:
     """Samples `first..first + n` of a channel as the device gets them, in its unit.
 
-    A lead that is off reads `rail`; without a rail its samples are NaN.
+    A lead that is off reads `rail`; None: the lead is not this wave's. Asystole and clipping are
+    the electrocardiogram's.
     """
     out = scene.patient.wave(channel, first, n, rate_hz)
     at = first + np.arange(n)
@@ -34,12 +36,13 @@ def worn_wave(
         hit = (at >= start) & (at < end)
         if not hit.any():
             continue
-        if fault.kind is Kind.ASYSTOLE:
-            out[hit] = NOISE * np.random.default_rng(first).standard_normal(int(hit.sum()))
+        of_heart = channel.startswith(ECG)
+        if fault.kind is Kind.ASYSTOLE and of_heart:
+            out[hit] = NOISE_MV[at[hit] % len(NOISE_MV)]
         elif fault.kind is Kind.FLAT:
             out[hit] = scene.patient.wave(channel, max(0, start - 1), 1, rate_hz)[0]
-        elif fault.kind is Kind.SATURATE:
+        elif fault.kind is Kind.SATURATE and of_heart:
             out[hit] = np.clip(out[hit], -fault.clip_mv, fault.clip_mv)
-        elif fault.kind is Kind.LEAD_OFF:
-            out[hit] = rail if np.isfinite(rail) else np.nan
+        elif fault.kind is Kind.LEAD_OFF and rail is not None:
+            out[hit] = rail
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from firmware_bridge.errors import FaultScriptError
+from firmware_bridge.registry import nearest_first
 
 
 class Kind(str, Enum):
@@ -45,9 +45,18 @@ class Fault:
     clip_mv: float = 1.0
     jump_s: float = 3600.0
 
+    @property
+    def end_s(self) -> float:
+        """When it is over."""
+        return self.at_s + self.duration_s
+
+    def on(self, kind: Kind, t_s: float) -> bool:
+        """Whether it is one of `kind` and on at `t_s`."""
+        return self.kind is kind and self.at_s <= t_s < self.end_s
+
     def span(self, rate_hz: float) -> tuple[int, int]:
         """First faulty sample number and the first good one after it."""
-        return round(self.at_s * rate_hz), round((self.at_s + self.duration_s) * rate_hz)
+        return round(self.at_s * rate_hz), round(self.end_s * rate_hz)
 
 
 def load_faults(path: str | Path) -> tuple[Fault, ...]:
@@ -89,5 +98,5 @@ def _fault(table: dict[str, Any], where: str) -> Fault:
 def _refuse_unknown(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in known:
-            nearest = sorted(known, key=lambda k: -difflib.SequenceMatcher(None, key, k).ratio())
+            nearest = nearest_first(key, known)
             raise FaultScriptError(f"{where}: unknown key '{key}'", f"use: {', '.join(nearest)}")

@@ -30,6 +30,7 @@ from firmware_bridge.devices.ge_s5_records import (
     encode,
     frame,
 )
+from firmware_bridge.emulators.electrodes import worn_wave
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ EPOCH_S = 1_600_000_000  # the monitor's clock when it is switched on
 WAVE_EVERY_S = 0.2
 ALARM_EVERY_S = 2.0
 MAX_SAMPLES_PER_S = 600
-NOISE_COUNTS = 20.0
 LEAD_II = 2
 LABEL_II_V_I = 2 << 8 | 7 << 4 | 1  # ECG channels 1, 2, 3
 ECG1_OFF_COUNT = -32767
@@ -67,7 +67,6 @@ class Monitor:
         self._scene = scene
         self._deframer: Deframer[Record] = Deframer(lambda record: record)
         self._number = 0
-        self._noise = np.random.default_rng(0).normal(0.0, NOISE_COUNTS, 4096)
         self._values: tuple[float, int, int] | None = None  # due at, every s, classes
         self._waves: tuple[int, ...] = ()
         self._wave_slot = 0  # waves are due at whole multiples of WAVE_EVERY_S
@@ -148,7 +147,7 @@ class Monitor:
             n = round(feed.rate_hz * WAVE_EVERY_S)
             first = (self._wave_slot - 1) * n
             status = ge_s5.WAVE_GAP if self._gap else 0
-            counts = self._counts(kind, first, n, t_s)
+            counts = self._counts(kind, first, n)
             label = 0
             if kind == 1:
                 label = LEAD_II
@@ -158,20 +157,12 @@ class Monitor:
         self._wave_slot += 1
         return self._record(WAVE, parts, t_s)
 
-    def _counts(self, kind: int, first: int, n: int, t_s: float) -> NDArray[np.int64]:
+    def _counts(self, kind: int, first: int, n: int) -> NDArray[np.int64]:
         feed = ge_s5.WAVES[kind]
         channel = "MDC_ECG_ELEC_POTL_II" if kind == 1 else feed.channels[0]
-        flat = self._scene.during(Kind.FLAT, t_s)
-        wave = self._scene.patient.wave(channel, 0 if flat else first, n, feed.rate_hz)
-        counts = np.full(n, wave[0]) / feed.lsb if flat else wave / feed.lsb
-        if kind == 1 and self._scene.during(Kind.ASYSTOLE, t_s):
-            counts = self._noise[(first + np.arange(n)) % len(self._noise)]
-        for fault in self._scene.faults if kind == 1 else ():
-            if fault.kind is Kind.SATURATE and self._scene.during(Kind.SATURATE, t_s):
-                counts = np.clip(counts, -fault.clip_mv / feed.lsb, fault.clip_mv / feed.lsb)
-        if kind == 1 and self._scene.during(Kind.LEAD_OFF, t_s):
-            counts = np.full(n, ECG1_OFF_COUNT)
-        return np.rint(counts).astype(np.int64)
+        rail = ECG1_OFF_COUNT * feed.lsb if kind == 1 else None
+        wave = worn_wave(self._scene, channel, first, n, feed.rate_hz, rail=rail)
+        return np.rint(wave / feed.lsb).astype(np.int64)
 
     def _value_record(self, t_s: float) -> bytes:
         assert self._values is not None

@@ -143,10 +143,8 @@ class Scene:
 
     def during(self, kind: Kind, t_s: float) -> bool:
         """Whether a fault of `kind` is on."""
-        return any(f.kind is kind and f.at_s <= t_s < f.at_s + f.duration_s for f in self.faults)
+        return any(f.on(kind, t_s) for f in self.faults)
 
     def device_s(self, t_s: float) -> float:
         """The device's own clock, in seconds since it was on."""
-        jumps = [f.jump_s for f in self.faults if f.kind is Kind.CLOCK_JUMP
-                 and f.at_s <= t_s < f.at_s + f.duration_s]  # fmt: skip
-        return t_s + sum(jumps)
+        return t_s + sum(f.jump_s for f in self.faults if f.on(Kind.CLOCK_JUMP, t_s))

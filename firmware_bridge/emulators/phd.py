@@ -53,7 +53,7 @@ class Agent:
         self._config = config
         self._metrics = metrics
         self._pending = b""
-        self._next_s: float | None = ASK_S
+        self._next_s = ASK_S
         self._invoke = 0
         self.reporting = False
 
@@ -84,12 +84,12 @@ class Agent:
 
     def say(self, t_s: float) -> list[bytes]:
         out = []
-        while self._next_s is not None and t_s >= self._next_s:
+        while t_s >= self._next_s:
             at_s, self._next_s = self._next_s, self._next_s + PERIOD_S
             out.append(self._report(at_s) if self.reporting else association(self._config))
         return out
 
-    def next_s(self) -> float | None:
+    def next_s(self) -> float:
         return self._next_s
 
     def _report(self, t_s: float) -> bytes:

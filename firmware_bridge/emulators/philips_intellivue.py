@@ -21,6 +21,7 @@ from firmware_bridge.devices import philips_values as values
 from firmware_bridge.devices.big_endian import Malformed, Reader
 from firmware_bridge.devices.philips_frames import Datagrams, Deframer, frame
 from firmware_bridge.devices.philips_messages import PolledObject, PollResult, counted
+from firmware_bridge.emulators.electrodes import worn_wave
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -76,7 +77,6 @@ SCALES = {
     0x5000: (12, OHM, -0.6, 1.9, 1, 0, 4095),
 }
 FIXED = counted([struct.pack(">HH", values.FIXED_INVALID, 0x8000)])
-NOISE_MV = 0.02
 NAN_FLOAT = b"\x00\x7f\xff\xff"
 LEADS_OFF = (274, 0x0100, 0x0001, "!! ECG LEADS OFF")
 HIGH_RATE = (40, 0x4182, 0x0200, "** HR 130 > 120")
@@ -116,7 +116,6 @@ class Monitor:
         self._heard_s: float | None = None  # None without an association
         self._introduce_s: float | None = None
         self._polls: dict[int, Polling] = {}
-        self._noise_mv = np.random.default_rng(0).normal(0.0, NOISE_MV, 4096)
 
     def hear(self, data: bytes, t_s: float) -> list[bytes]:
         """The answers to what the host sends."""
@@ -265,24 +264,16 @@ class Monitor:
             n = round(feed.rate_hz * EVERY_S[wire.WAVES])
             static = _static(physio, n, feed.rate_hz) if poll.fresh else {}
             off = physio == 0x0102 and self._scene.during(Kind.LEAD_OFF, t_s)
-            counts = self._counts(physio, (poll.slot - 1) * n, n, t_s)
+            counts = self._counts(physio, (poll.slot - 1) * n, n)
             words = (counts | 0x8000 if off else counts).astype(">u2").tobytes()
             state = wire.INVALID if off else 0
             observed = struct.pack(">HHH", physio, state, len(words)) + words
             out.append(PolledObject(CONTEXT, handle, {**static, values.WAVE: observed}))
         return out
 
-    def _counts(self, physio: int, first: int, n: int, t_s: float) -> NDArray[np.int64]:
+    def _counts(self, physio: int, first: int, n: int) -> NDArray[np.int64]:
         feed = values.WAVES[physio]
-        flat = self._scene.during(Kind.FLAT, t_s)
-        wave = self._scene.patient.wave(feed.channels[0], 0 if flat else first, n, feed.rate_hz)
-        if flat:
-            wave = np.full(n, wave[0])
-        if physio == 0x0102 and self._scene.during(Kind.ASYSTOLE, t_s):
-            wave = self._noise_mv[(first + np.arange(n)) % len(self._noise_mv)]
-        for fault in self._scene.faults if physio == 0x0102 else ():
-            if fault.kind is Kind.SATURATE and self._scene.during(Kind.SATURATE, t_s):
-                wave = np.clip(wave, -fault.clip_mv, fault.clip_mv)
+        wave = worn_wave(self._scene, feed.channels[0], first, n, feed.rate_hz, rail=None)
         _, _, low, high, _, low_count, high_count = SCALES[physio]
         low, high = (0.0, 1.0) if low is None or high is None else (low, high)
         counts = low_count + (wave - low) * ((high_count - low_count) / (high - low))

@@ -21,9 +21,7 @@ DRIVE = 4.0  # times the usual light, when it saturates
 def pleth(scene: Scene, n: int, rate_hz: float, top: int) -> int:
     """Sample number `n` at `rate_hz` as a count, 0..`top`."""
     t_s = n / rate_hz
-    frozen = [
-        f for f in scene.faults if f.kind is Kind.FLAT and f.at_s <= t_s < f.at_s + f.duration_s
-    ]
+    frozen = [f for f in scene.faults if f.on(Kind.FLAT, t_s)]
     at = max(0, frozen[0].span(rate_hz)[0] - 1) if frozen else n
     level = BASE + SWING * float(scene.patient.wave(PLETH, at, 1, rate_hz)[0])
     if scene.during(Kind.ASYSTOLE, t_s):
