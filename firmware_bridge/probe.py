@@ -64,6 +64,7 @@ class Ear:
     def __init__(self, made: Device) -> None:
         self.device = made
         self._decoder = made.decoder()
+        self._counters = self._decoder.counters
         self._before_first = 0
         self._skipped_first = 0
         self._run = 0
@@ -76,7 +77,7 @@ class Ear:
     @property
     def share(self) -> float:
         """Of the bytes since the first frame, those that are not skipped."""
-        counters = self._decoder.counters
+        counters = self._counters
         received = counters.received_bytes - self._before_first
         if not counters.frames or not received:
             return 0.0
@@ -84,7 +85,7 @@ class Ear:
 
     @property
     def hopeless(self) -> bool:
-        counters = self._decoder.counters
+        counters = self._counters
         return not counters.frames and counters.received_bytes >= HOPELESS_BYTES
 
     @property
@@ -92,9 +93,9 @@ class Ear:
         return self.longest_run >= self.device.sure_frames and self.share >= SHARE
 
     def _hear(self, data: bytes) -> None:
-        before = self._decoder.counters
+        before = self._counters
         self._decoder.feed(data)
-        after = self._decoder.counters
+        after = self._counters = self._decoder.counters
         if not before.frames and after.frames:
             self._before_first = before.received_bytes
             self._skipped_first = after.skipped_bytes

@@ -8,7 +8,7 @@ come from `link`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Union
 
@@ -108,7 +108,8 @@ class Session:
         if step.rearm:
             timeout_s = self._dialogue.timeout_s.get(step.state)
             self.deadline_ns = None if timeout_s is None else now_ns + int(timeout_s * NS_PER_S)
-        return Step(step.state, self._made(step.send), step.rearm, step.forget)
+        send = self._made(step.send)
+        return step if send is step.send else replace(step, send=send)
 
     def beat(self, now_ns: int) -> bytes:
         """What is due to be sent again."""

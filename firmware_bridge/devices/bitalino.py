@@ -60,16 +60,23 @@ MAX_TEXT_BYTES = 32
 _RUN_FRAMES = 1024
 
 
+def _crc_of_byte(value: int) -> int:
+    x = 0
+    for bit in range(7, -1, -1):
+        x = x << 1 ^ (value >> bit & 1)
+        x = x ^ 0x13 if x & 0x10 else x
+    return x
+
+
 def _crc_table() -> NDArray[np.uint8]:
     """CRC of each byte value at each place of a frame: the CRC is linear, so they add up (XOR)."""
+    after = np.arange(16)  # of each CRC, the CRC eight zero bits later
+    for _ in range(8):
+        after = after << 1 ^ np.where(after & 8, 0x13, 0)
     table = np.zeros((FRAME_BYTES, 256), np.uint8)
-    for place in range(FRAME_BYTES):
-        for value in range(256):
-            x = 0
-            for bit in range(8 * (FRAME_BYTES - place) - 1, -1, -1):
-                x = x << 1 ^ (value << 8 * (FRAME_BYTES - place - 1) >> bit & 1)
-                x = x ^ 0x13 if x & 0x10 else x
-            table[place, value] = x
+    table[-1] = [_crc_of_byte(value) for value in range(256)]
+    for place in range(FRAME_BYTES - 2, -1, -1):
+        table[place] = after[table[place + 1]]
     table[-1] = table[-1][np.arange(256) & 0xF0]  # without the CRC's own bits
     return table
 
