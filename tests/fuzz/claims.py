@@ -58,11 +58,12 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
-def require_all(make: Callable[[], Decoder], data: bytes, size: int, datagrams: bool) -> Outcome:
-    """Raises `AssertionError` where a claim does not hold for `data`, cut into pieces of `size`."""
+def require_all(make: Callable[[], Decoder], parts: list[bytes]) -> Outcome:
+    """Raises `AssertionError` where a claim does not hold for `parts`, one after the other."""
+    data = b"".join(parts)
     whole = decoded(make, [data])
     require_accounted(whole[1], len(data))
-    if not datagrams:
-        parts = decoded(make, cut(data, size))
-        assert parts == whole, f"pieces of {size} bytes: {parts} is not {whole}"
+    if len(parts) > 1:
+        cut_up = decoded(make, parts)
+        assert cut_up == whole, f"pieces of {[*map(len, parts)]} bytes: {cut_up} is not {whole}"
     return whole

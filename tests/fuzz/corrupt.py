@@ -115,7 +115,7 @@ def heard(made: Device, stream: list[bytes], size: int) -> list[object]:
     """The values of one stream, whole and in pieces of `size`; the claims are checked."""
     if made.datagrams:
         return values(claims.decoded(made.decoder, stream)[0])
-    return values(claims.require_all(made.decoder, b"".join(stream), size, datagrams=False)[0])
+    return values(claims.require_all(made.decoder, claims.cut(b"".join(stream), size))[0])
 
 
 def values(said: dict[str, list[Any]]) -> list[object]:
