@@ -6,6 +6,7 @@ factory carries its own `Options` struct, decoded just as strictly.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -128,9 +129,11 @@ def load(path: str | Path) -> Config:
 def parse(text: str, file: Path) -> Config:
     """Decode TOML `text`; `file` is for messages and for resolving relative paths."""
     try:
-        tree = tomllib.loads(text)
+        tree = tomllib.loads(text, parse_float=_finite)
     except tomllib.TOMLDecodeError as error:
         raise StartError(f"{file}: not TOML ({error})", "correct the line named") from None
+    except OverflowError as error:
+        raise StartError(f"{file}: {error}", "write a number") from None
     document = convert(tree, Document, f"{file}")
     _check(document, file)
     config = Config(
@@ -146,6 +149,14 @@ def parse(text: str, file: Path) -> Config:
     )
     _check_wiring(config)
     return config
+
+
+def _finite(text: str) -> float:
+    """No setting is infinite or no number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise OverflowError(f"'{text}' is no value of a setting")
+    return value
 
 
 def _check(document: Document, file: Path) -> None:

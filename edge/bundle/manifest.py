@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from edge.errors import StartError
+from edge.units import require_unit
 
 SCHEMA = 1
 KINDS = {"window": "signal", "rr": "signal", "image": "image", "text": "text", "token": "text",
@@ -52,6 +53,16 @@ class Signal(Strict, frozen=True):
     before_ms: float
     after_ms: float
     max_age_ms: float
+
+    def require(self, mdc: str, unit: str, rate_hz: float, source: str) -> None:
+        """Raises `StartError` unless what `source` delivers is this signal."""
+        require_unit(unit, self.channel.unit, f"source '{source}'")
+        if (mdc, rate_hz) != (self.channel.mdc, self.rate_hz):
+            raise StartError(
+                f"source '{source}' delivers {mdc} at {rate_hz:g} Hz, "
+                f"the bundle needs {self.channel.mdc} at {self.rate_hz:g} Hz",
+                "set the source's mdc and rate_hz, or use a bundle made for it",
+            )
 
 
 class Input(Strict, frozen=True):

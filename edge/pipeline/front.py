@@ -10,13 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge.clock import NS_PER_MS, NS_PER_S
-from edge.errors import StartError
 from edge.pipeline.items import BadSignal, NoBeat
 from edge.pipeline.silence import Silence
 from edge.signals.beats import BeatCutter
 from edge.signals.quality import Quality
 from edge.types import Reason, Window
-from edge.units import require_unit
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Manifest
@@ -52,7 +50,7 @@ class Front:
 
     def feed(self, block: Waveform) -> list[Item]:
         """Items completed by `block`. Raises `StartError` where it is not what the bundle needs."""
-        self._require(block)
+        self._signal.require(block.channel, block.unit, block.rate_hz, self._source)
         items = self._continue_with(block)
         self._heard_ns = block.received_ns
         for part in self._quality.feed(block.samples, block.rail, block.leads_off):
@@ -80,16 +78,6 @@ class Front:
         if self._bad is Reason.STALE:
             return self._said_ns + REPEAT_NS
         return self._heard_ns + self._max_age_ns
-
-    def _require(self, block: Waveform) -> None:
-        signal = self._signal
-        require_unit(block.unit, signal.channel.unit, f"source '{self._source}'")
-        if block.channel != signal.channel.mdc or block.rate_hz != signal.rate_hz:
-            raise StartError(
-                f"source '{self._source}' delivers {block.channel} at {block.rate_hz:g} Hz, "
-                f"the bundle needs {signal.channel.mdc} at {signal.rate_hz:g} Hz",
-                "correct the source's channel, or use a bundle made for it",
-            )
 
     def _continue_with(self, block: Waveform) -> list[Item]:
         """Make `block` the newest; where it does not follow the last one, note the gap."""

@@ -6,7 +6,7 @@ needs, and sample times. The link's losses become `SourceLost`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
@@ -20,6 +20,7 @@ from firmware_bridge.clockmodel import SampleClock
 from firmware_bridge.types import Alert, AlertKind, LinkLost, SampleBlock
 
 if TYPE_CHECKING:
+    from edge.bundle.manifest import Signal
     from edge.sources.attached import Ports
     from firmware_bridge.clockmodel import ClockState
     from firmware_bridge.types import Device, Feed
@@ -44,7 +45,7 @@ class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     channel: int = 1
     mdc: str
     unit: str
-    rate_hz: float = 0.0
+    rate_hz: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     offset: float = 0.0
     gain: float = 1.0
     name: str = "monitor"
@@ -67,10 +68,14 @@ class Monitor:
         self._rail = min(abs((r - options.offset) * self._scale) for r in rails) or None
         self._attached = Attached(device, options.port, options.name, ports)
         self._clock: SampleClock | None = None
-        self._heard_hz = 0.0  # the device's own rate, which it may change
+        self._heard_hz = self._feed.rate_hz  # the device's own rate, which it may change
         self._resampler: LiveResampler | None = None
-        self._called = called(options.mdc, self._feed.channels[self._column])
-        self._leads_off: set[tuple[str, str]] = set()  # faults that last: code and channel
+        self._undeliverable: StartError | None = None
+        self._needed_hz = self.rate_hz
+        if self._heard_hz:
+            self._resampler = self._resampling()
+        self._spoken_of = names_of(options.mdc, self._feed.channels[self._column])
+        self._faults: set[tuple[str, str]] = set()  # those that last: code and channel
         self._received = 0
         self._gaps = 0
         self._first_ns: int | None = None
@@ -94,6 +99,13 @@ class Monitor:
         """What is known of the device's clock, None before samples came."""
         return None if self._clock is None else self._clock.state
 
+    def serve(self, signal: Signal) -> None:
+        """Take what a bundle needs. Raises `StartError` where this channel is something else. A
+        rate that only the device will say is compared when it says it: nothing is given before."""
+        options = self._options
+        signal.require(options.mdc, options.unit, self.rate_hz or signal.rate_hz, self.name)
+        self._needed_hz = signal.rate_hz
+
     def open(self, now_ns: int) -> None:
         """Open the port. Raises `LinkError` when it is not there now; later losses are retried."""
         self._attached.open(now_ns)
@@ -109,12 +121,12 @@ class Monitor:
         out: list[Waveform | SourceLost] = []
         for message in self._attached.poll(now_ns):
             if isinstance(message, SampleBlock):
-                out += self._waveforms(message, now_ns)
+                out += self._given(message, now_ns)
             elif isinstance(message, Alert):
                 self._note(message)
             elif isinstance(message, LinkLost):
-                self._clock = self._resampler = None
-                self._leads_off.clear()
+                self._clock = None
+                self._faults.clear()
                 out.append(self._attached.lost(message, now_ns))
         return out
 
@@ -127,30 +139,47 @@ class Monitor:
 
     def _note(self, alert: Alert) -> None:
         """A fault of this channel that the device reports: its samples are not the patient's."""
-        if alert.kind is AlertKind.TECHNICAL and alert.channel in self._called:
+        if alert.kind is AlertKind.TECHNICAL and alert.channel in self._spoken_of:
             fault = alert.code, alert.channel
-            (self._leads_off.add if alert.active else self._leads_off.discard)(fault)
+            (self._faults.add if alert.active else self._faults.discard)(fault)
 
-    def _waveforms(self, block: SampleBlock, now_ns: int) -> list[Waveform]:
+    def _given(self, block: SampleBlock, now_ns: int) -> list[Waveform | SourceLost]:
         if block.feed != self._feed.name:
             return []
+        self._received += len(block.samples)
+        self._gaps += block.lost > 0
+        if block.rate_hz != self._heard_hz:
+            self._heard_hz, self._clock, self._undeliverable = block.rate_hz, None, None
+            try:
+                self._resampler = self._resampling()
+            except StartError as error:
+                self._undeliverable = error
+                return [SourceLost(now_ns, self.name, f"rate: {error}")]
+        return [] if self._undeliverable else self._waveforms(block, now_ns)
+
+    def _resampling(self) -> LiveResampler | None:
+        """What brings the device's rate to the wanted one. Raises `StartError` if nothing can."""
+        if self._options.rate_hz not in (0.0, self._heard_hz):
+            return LiveResampler(self._heard_hz, self._options.rate_hz)
+        if self._needed_hz not in (0.0, self._heard_hz):
+            raise StartError(
+                f"{self._heard_hz:g} Hz come and {self._needed_hz:g} Hz are needed",
+                f"set rate_hz = {self._needed_hz:g}",
+            )
+        return None
+
+    def _waveforms(self, block: SampleBlock, now_ns: int) -> list[Waveform | SourceLost]:
         reading = block.samples[:, self._column] - np.float32(self._options.offset)
         samples = reading * np.float32(self._scale)
-        self._received += len(samples)
-        self._gaps += block.lost > 0
-        if self._clock is None or block.rate_hz != self._heard_hz:
-            self._heard_hz, self._clock = block.rate_hz, SampleClock(block.rate_hz)
-            self._resampler = None
+        self._clock = self._clock or SampleClock(block.rate_hz)
         t_ns = self._clock.time_of(block.seq, len(samples), now_ns)
         self._first_ns = t_ns if self._first_ns is None else self._first_ns
         rate_hz, seq = block.rate_hz, block.seq
-        if self.rate_hz not in (0.0, block.rate_hz):
-            if self._resampler is None:
-                self._resampler = LiveResampler(block.rate_hz, self.rate_hz)
-            rate_hz = self.rate_hz
+        if self._resampler is not None:
+            rate_hz = self._options.rate_hz
             seq, samples = self._resampler.feed(block.seq, samples)
-            later_s = (self._resampler.position(seq) - block.seq) / block.rate_hz
-            t_ns += round(later_s * NS_PER_S)
+            offset_s = (self._resampler.position(seq) - block.seq) / block.rate_hz
+            t_ns += round(offset_s * NS_PER_S)
         if not len(samples):
             return []
         return [
@@ -164,7 +193,7 @@ class Monitor:
                 seq=seq,
                 samples=samples,
                 rail=self._rail,
-                leads_off=bool(self._leads_off),
+                leads_off=bool(self._faults),
             )
         ]
 
@@ -189,7 +218,7 @@ def channel_of(device: Device, options: MonitorOptions) -> tuple[Feed, int]:
     return wired[0], options.channel - 1
 
 
-def called(mdc: str, channel: str) -> frozenset[str]:
+def names_of(mdc: str, channel: str) -> frozenset[str]:
     """What a device may call a channel in its faults: by its lead, as its feed does, or, an ECG
     whose lead it does not say, without one."""
     names = {mdc, channel}
@@ -197,6 +226,7 @@ def called(mdc: str, channel: str) -> frozenset[str]:
 
 
 def _scale(unit: str, wanted: str) -> float:
+    """How many of `wanted` one `unit` is."""
     if unit == wanted:
         return 1.0
     if (unit, wanted) not in CONVERSIONS:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -37,7 +37,7 @@ class VitalsOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     device: str = ""
     port: str
     map: str = ""
-    due_s: float = 0.0
+    due_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     name: str = "vitals"
 
 

@@ -98,6 +98,10 @@ def test_unknown_key_at_every_level(anchor: str, line: str, nearest: str) -> Non
         ('bed = "icu-3"', "bed = 3", "bed"),
         ('bed = "icu-3"', "bed = ", "not TOML"),
         ("[[sources]]", "[[sinks]]", "sources"),
+        ("schema = 1", "schema = 1e999", "'1e999' is no value of a setting; write a number"),
+        ('kind = "monitor"', 'kind = "monitor"\nrate_hz = nan', "'nan' is no value"),
+        ('kind = "monitor"', 'kind = "monitor"\nrate_hz = -250', "`float` >= 0.0"),
+        ('kind = "monitor"', 'kind = "vitals"\ndue_s = -1', "`float` >= 0.0"),
     ],
 )
 def test_wrong_values_say_what_to_do(before: str, after: str, words: str) -> None:

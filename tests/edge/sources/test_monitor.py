@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from edge.bundle.manifest import Channel, Signal, Step
 from edge.errors import StartError
 from edge.sources.monitor import Monitor, MonitorOptions
 from edge.types import SourceLost, Waveform
@@ -70,7 +72,16 @@ def made(**changes: Any) -> Device:
 
 DEVICE = made()
 ANALOGUE = made(feeds=(Feed("ecg", ("", ""), RATE_HZ, "mV", 3.2, 0.0, 3300.0),))
+UNTOLD = made(
+    feeds=(Feed("ecg", (ECG, "MDC_ECG_ELEC_POTL_V"), 0.0, "mV", 0.001, -5.0, 5.0),)
+)  # its rate
 UNWIRED = made(feeds=(Feed("ecg", ("", ""), RATE_HZ, "mV", 0.001, -5.0, 5.0),))
+
+
+NEEDED = Signal(
+    channel=Channel(mdc=ECG, unit="mV", low=-5.0, high=5.0), rate_hz=250.0, filters=(),
+    trigger=Step(name="qrs"), before_ms=200.0, after_ms=400.0, max_age_ms=2000.0,
+)  # fmt: skip
 
 
 class Port:
@@ -110,7 +121,7 @@ def monitor(port: Port, device: str = "DEVICE", **options: Any) -> Monitor:
 def _own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """The devices here are an operator's own, found by a module's name."""
     module = types.ModuleType("two_leads")
-    module.__dict__.update(DEVICE=DEVICE, UNWIRED=UNWIRED, ANALOGUE=ANALOGUE)
+    module.__dict__.update(DEVICE=DEVICE, UNTOLD=UNTOLD, UNWIRED=UNWIRED, ANALOGUE=ANALOGUE)
     monkeypatch.setitem(sys.modules, "two_leads", module)
 
 
@@ -174,6 +185,43 @@ def test_a_device_that_changes_its_rate_keeps_its_time() -> None:
     assert given_s == pytest.approx((waves[-1].t_ns - waves[0].t_ns) / NS_PER_S + 0.1, abs=0.02)
     zeros = np.flatnonzero(np.diff(np.signbit(samples(waves))))
     assert np.diff(zeros).mean() == pytest.approx(25.0, abs=0.5)  # half a period of 5 Hz
+
+
+def test_a_rate_that_cannot_be_given_is_refused_before_it_is_needed() -> None:
+    for wanted in (-250.0, float("nan"), 123.456789):
+        with pytest.raises(StartError, match="Hz"):
+            monitor(Port(), rate_hz=wanted)
+    with pytest.raises(StartError, match=f"delivers {ECG} at 500 Hz, the bundle needs .* 250 Hz"):
+        monitor(Port()).serve(NEEDED)
+    with pytest.raises(StartError, match="delivers 'mV', the bundle needs 'uV'"):
+        monitor(Port(), rate_hz=250.0).serve(
+            replace(NEEDED, channel=replace(NEEDED.channel, unit="uV"))
+        )
+    monitor(Port(), rate_hz=250.0).serve(NEEDED)
+
+
+@pytest.mark.parametrize(("device", "wanted_hz"), [("DEVICE", 500.0), ("UNTOLD", 500.0)])
+def test_a_rate_that_the_bundle_does_not_need_is_no_answer(device: str, wanted_hz: float) -> None:
+    """The device goes from 500 to 250 Hz and back: between, nothing is given, and it is said."""
+    port = Port()
+    source = monitor(port, device)
+    source.serve(replace(NEEDED, rate_hz=wanted_hz))
+    found = hear(source, port, b"s", b"h", b"h", b"s")
+    assert [type(item) for item in found] == [Waveform, SourceLost, Waveform]
+    lost = found[1]
+    assert isinstance(lost, SourceLost)
+    assert lost.cause == "rate: 250 Hz come and 500 Hz are needed; set rate_hz = 500"
+    assert source.counters()["received"] == 150
+
+
+def test_a_loss_leaves_a_gap_at_another_rate_too() -> None:
+    """By which the resampler begins anew: no sample of before is in one of after."""
+    port = Port()
+    gone = LinkError("gone", "plug")
+    found = hear(monitor(port, rate_hz=250.0), port, b"s", gone, b"", b"", b"s", b"s")
+    before, *after = (w for w in found if isinstance(w, Waveform))
+    assert after[0].seq > before.seq + len(before.samples)
+    assert len(before.samples) + len(after[0].samples) < 50  # each waits for what comes next
 
 
 def test_a_lead_that_the_device_calls_off_is_off() -> None:
