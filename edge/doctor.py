@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from firmware_bridge.devices import device
+from firmware_bridge.probe import probe
+
 if TYPE_CHECKING:
     from firmware_bridge.probe import Probed
     from firmware_bridge.types import Wire
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
 def doctor(port: str, as_json: bool) -> int:
     """Say which device is on `port`; exit code 0 when one was recognised, 1 when none or several
     were."""
-    from firmware_bridge.probe import probe
-
     probed = probe(port, told=lambda line: print(line, file=sys.stderr))
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(_document(probed))).decode())
@@ -44,7 +45,7 @@ def _text(probed: Probed) -> str:
     if len(probed.found) == 1:
         (one,) = probed.found
         lines.append(
-            f"{probed.port}: {one.name} at {_setting(one.wire)}"
+            f"{probed.port}: {one.name}{f' at {one.wire}' if one.wire else ''}"
             f" ({one.frames} frames in a row, {one.share:.0%} of the bytes)"
         )
     elif probed.found:
@@ -63,18 +64,16 @@ def _text(probed: Probed) -> str:
     return "\n".join(lines)
 
 
-def _setting(wire: Wire) -> str:
-    return f"{wire.baud} {wire.bytesize}{wire.parity}{wire.stopbits}"
+def _setting(wire: Wire | None) -> str:
+    return str(wire) if wire else "no setting"
 
 
 def _snippet(probed: Probed) -> str:
-    """The lines of a configuration for what was found."""
-    from firmware_bridge.devices import device
-
+    """The lines of a configuration for what was found: its first wave, or its values."""
     found = device(probed.found[0].name)
     lines = [
         "[[sources]]",
-        'kind = "monitor"',
+        f'kind = "{"monitor" if found.feeds else "vitals"}"',
         f'device = "{found.name}"',
         f'port = "{probed.stable or probed.port}"',
     ]

@@ -34,11 +34,11 @@ LISTENED_TO = ("serial", "tcp", "file")
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A device that was heard: at which setting, how many frames in a row, and which share of the
-    bytes since the first frame they explain."""
+    """A device that was heard: at which setting (None: the port has none), how many frames in a
+    row, and which share of the bytes since the first frame they explain."""
 
     name: str
-    wire: Wire
+    wire: Wire | None
     frames: int
     share: float
 
@@ -47,14 +47,14 @@ class Recognised:
 class Probed:
     """What was found on a port: nothing, a device, or several that cannot be told apart.
 
-    `stable` is the name that the port keeps (None: it has no other). `heard_bytes` at each setting;
-    `mute` are the devices that can be recognised by nobody who only listens.
+    `stable` is the name that the port keeps (None: it has no other). `heard_bytes` at each setting
+    (None: the port has none); `mute` are the devices that nobody who only listens can recognise.
     """
 
     port: str
     stable: str | None
     found: tuple[Recognised, ...]
-    heard_bytes: dict[Wire, int]
+    heard_bytes: dict[Wire | None, int]
     mute: tuple[str, ...]
 
 
@@ -126,14 +126,14 @@ def probe(
         )
     devices = [device(name) for name in DEVICES]
     known = [made for made in devices if made.sure_frames and not made.datagrams]
-    heard_bytes: dict[Wire, int] = {}
+    heard_bytes: dict[Wire | None, int] = {}
     found: tuple[Recognised, ...] = ()
-    for wire in settings(known, parsed.scheme == "serial"):
-        told(f"listening at {wire.baud} baud {wire.bytesize}{wire.parity}{wire.stopbits}")
-        ears = [Ear(d) for d in known if d.wire == wire or parsed.scheme != "serial"]
-        port = open_port(address, wire)
+    for wire in settings(known) if parsed.scheme == "serial" else [None]:
+        told(f"listening at {wire}" if wire else "listening")
+        ears = [Ear(d) for d in known if wire in (d.wire, None)]
+        port = open_port(address, wire or known[0].wire)
         heard_bytes[wire] = _listen(port, ears, listen_s, quiet_s)
-        found = recognised(ears)
+        found = recognised(ears, wire)
         if found:
             break
     mute = tuple(made.name for made in devices if made not in known)
@@ -141,17 +141,14 @@ def probe(
     return Probed(address, stable, found, heard_bytes, mute)
 
 
-def settings(devices: Iterable[Device], serial: bool) -> list[Wire]:
-    """Every setting once; a port without settings has one."""
-    wires = list(dict.fromkeys(made.wire for made in devices))
-    return wires if serial else wires[:1]
+def settings(devices: Iterable[Device]) -> list[Wire]:
+    """Every setting once."""
+    return list(dict.fromkeys(made.wire for made in devices))
 
 
-def recognised(ears: Iterable[Ear]) -> tuple[Recognised, ...]:
+def recognised(ears: Iterable[Ear], wire: Wire | None) -> tuple[Recognised, ...]:
     """Who is sure of what was heard, the best explanation first."""
-    sure = [
-        Recognised(e.device.name, e.device.wire, e.longest_run, e.share) for e in ears if e.sure
-    ]
+    sure = [Recognised(e.device.name, wire, e.longest_run, e.share) for e in ears if e.sure]
     return tuple(sorted(sure, key=lambda found: (-found.share, -found.frames)))
 
 

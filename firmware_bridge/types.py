@@ -164,13 +164,16 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How a serial port is set."""
+    """How a serial port is set; written as "9600 8N1"."""
 
     baud: int
     parity: str = "N"
     stopbits: int = 1
     bytesize: int = 8
     rtscts: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.baud} {self.bytesize}{self.parity}{self.stopbits}"
 
     @property
     def bytes_per_s(self) -> float:

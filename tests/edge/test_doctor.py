@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge import config as configuration
+from firmware_bridge.devices import device
 from firmware_bridge.emulators.capture import captured
 from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.patient import Scene
@@ -45,31 +46,39 @@ def test_a_capture_is_recognised_and_noise_is_not(tmp_path: Path) -> None:
     address = f"file://{tmp_path}/capture.bin?pace=fast"
     done = medge("--probe", address)
     assert done.returncode == 0, done.stderr
-    assert "cyton at 115200 8N1" in done.stdout
+    assert f"{address}: cyton (" in done.stdout
     document = json.loads(medge("--probe", address, "--json").stdout)
-    assert [f["device"] for f in document["found"]] == ["cyton"]
+    assert [(f["device"], f["setting"]) for f in document["found"]] == [("cyton", "no setting")]
     (tmp_path / "capture.bin").write_bytes(os.urandom(30_000))
     done = medge("--probe", address)
     assert done.returncode == 1
     assert "nothing recognised, though something speaks there" in done.stdout
 
 
-def test_what_it_says_can_be_written_into_a_configuration(tmp_path: Path) -> None:
-    """A device that streams, its player paced at its line's rate, and the verb beside it."""
-    made = emulated("cyton", Scene())
-    made.hear(b"b", 0.0)
+@pytest.mark.parametrize(
+    ("name", "start", "kind", "setting"),
+    [("cyton", b"b", "monitor", "115200 8N1"), ("nellcor", b"", "vitals", "9600 8N1")],
+)
+def test_what_it_says_can_be_written_into_a_configuration(
+    tmp_path: Path, name: str, start: bytes, kind: str, setting: str
+) -> None:
+    """A device of waves that streams, and one of values, their players paced at the line's rate,
+    and the verb beside them."""
+    made = emulated(name, Scene())
+    made.hear(start, 0.0)
     port, stop = tmp_path / "port", threading.Event()
     with ThreadPoolExecutor() as pool:
-        pool.submit(play, made, Pty(port), bytes_per_s=11_520, stop=stop)
+        pool.submit(play, made, Pty(port), bytes_per_s=device(name).wire.bytes_per_s, stop=stop)
         while not port.exists():
             time.sleep(0.01)
         done = medge("--probe", str(port))
         stop.set()
     assert done.returncode == 0, done.stderr
+    assert f"{port}: {name} at {setting}" in done.stdout
     snippet = done.stdout[done.stdout.index("[[sources]]") :]
-    settings = configuration.parse(CONFIG + snippet, tmp_path / "bed.toml")
-    assert settings.sources[0].options.device == "cyton"
-    assert settings.sources[0].options.port == str(port)
+    (source,) = configuration.parse(CONFIG + snippet, tmp_path / "bed.toml").sources
+    assert (source.kind, source.options.device) == (kind, name)
+    assert source.options.port == str(port)
 
 
 def test_a_port_that_is_not_there_is_an_error_of_the_device(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def sure_of(data: bytes, only: Callable[[Any], bool] = lambda made: True) -> lis
     ears = [Ear(made) for made in KNOWN if not made.datagrams and only(made)]
     for ear in ears:
         ear.hear(data)
-    return [found.name for found in recognised(ears)]
+    return [found.name for found in recognised(ears, None)]
 
 
 @pytest.mark.parametrize("name", SPEAKING)
@@ -121,10 +121,20 @@ def test_a_port_is_recognised_and_never_written_to(line: Line) -> None:
     (found,) = probed.found
     assert (found.name, found.wire) == ("cyton", device("cyton").wire)
     assert found.frames >= device("cyton").sure_frames and found.share > 0.99
-    assert tried and "115200 baud 8N1" in tried[-1]
+    assert tried and tried[-1] == "listening at 115200 8N1"
     assert "cyton" not in probed.mute
     line.close()
     assert line.heard == b""
+
+
+@pytest.mark.integration
+def test_a_port_without_settings_is_listened_to_once(tmp_path: Path) -> None:
+    capture, tried = tmp_path / "capture.bin", []
+    capture.write_bytes(said("nellcor"))
+    probed = probe(f"file://{capture}?pace=fast", told=tried.append)
+    assert [(found.name, found.wire) for found in probed.found] == [("nellcor", None)]
+    assert probed.heard_bytes.keys() == {None} and probed.heard_bytes[None] > 0
+    assert tried == ["listening"]
 
 
 def test_control_what_is_written_is_noticed(line: Line) -> None:
@@ -146,7 +156,7 @@ def test_silence_and_noise_are_nothing_and_are_told_apart(line: Line, data: byte
     line.say(data, 11_520)
     probed = probe(str(line.path), listen_s=0.3, quiet_s=0.1)
     assert probed.found == ()
-    assert set(probed.heard_bytes) == set(settings(KNOWN, serial=True))
+    assert set(probed.heard_bytes) == set(settings(KNOWN))
     assert all((n > 0) == bool(data) for n in probed.heard_bytes.values())
     line.close()
     assert line.heard == b""
