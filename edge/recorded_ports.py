@@ -137,7 +137,7 @@ class _ReplayConnecting:
     def settled(self) -> Port | None:
         record = self._ports.take(OPENED, REFUSED)
         if record is not None and record.kind == REFUSED:
-            raise LinkError(*_cause_and_fix(record.data.decode()))
+            raise LinkError.of(record.data.decode())
         return None if record is None else _ReplayPort(self._ports)
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class _ReplayPort:
             self.peers += 1
             record = self._ports.take(DATA, GONE)
         if record is not None and record.kind == GONE:
-            raise LinkError(*_cause_and_fix(record.data.decode()))
+            raise LinkError.of(record.data.decode())
         return record.data if record else b""
 
     def write(self, data: bytes) -> None:
@@ -166,8 +166,3 @@ class _ReplayPort:
 
     def close(self) -> None:
         pass
-
-
-def _cause_and_fix(text: str) -> tuple[str, str]:
-    cause, _, fix = text.partition("; ")
-    return cause, fix

@@ -7,6 +7,7 @@ source that no longer monitors is never merely information.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.types import Alert, AlertKind, LinkLost, LinkUp, Loss, Priority
@@ -44,5 +45,5 @@ class LinkCondition:
 
     def _change(self, to: Alert | None) -> list[Alert]:
         was, self._active = self._active, to
-        ended = [] if was is None else [Alert(was.code, was.kind, was.priority, False, was.text)]
+        ended = [] if was is None else [replace(was, active=False)]
         return ended if to is None else [*ended, to]

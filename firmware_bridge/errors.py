@@ -18,6 +18,12 @@ class BridgeError(Exception):
 class LinkError(BridgeError):
     """The port is absent, busy or gone: worth another try later."""
 
+    @classmethod
+    def of(cls, line: str) -> LinkError:
+        """The error that is printed as `line`."""
+        cause, _, fix = line.partition("; ")
+        return cls(cause, fix)
+
 
 class AddressError(BridgeError, ValueError):
     """An address that no port can have."""

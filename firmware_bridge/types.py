@@ -48,7 +48,6 @@ class SampleBlock:
     unit: str
     samples: NDArray[np.float32] = field(repr=False)  # no waveform in any log
     feed: str = ""
-    device_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

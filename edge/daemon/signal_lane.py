@@ -34,7 +34,7 @@ class Entry:
     """One item on its way out; a window waits here for its reply."""
 
     item: Item
-    complete_ns: int
+    cut_ns: int
     preprocess_ns: int = 0
     reply: Reply | None = None
 
@@ -90,9 +90,9 @@ class SignalLane:
         """Nothing of a signal is kept for a restart."""
 
     def _take(self, items: list[Item]) -> None:
-        complete_ns = self._clock.now_ns()
+        cut_ns = self._clock.now_ns()
         for item in items:
-            entry = Entry(item, complete_ns)
+            entry = Entry(item, cut_ns)
             self._queue.append(entry)
             if isinstance(item, Window):
                 self._submit(entry, item)
@@ -119,7 +119,7 @@ class SignalLane:
         if reply.outputs is None:
             return self._decider.unanswered(item, reply.cause)
         marks = Marks(
-            entry.complete_ns,
+            entry.cut_ns,
             entry.preprocess_ns,
             reply.submitted_ns,
             reply.replied_ns,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Marks:
     """When one window passed each station, ns of the injected clock; `infer_ns` is a duration."""
 
-    complete_ns: int
+    cut_ns: int
     preprocess_ns: int
     submitted_ns: int
     replied_ns: int
@@ -154,8 +154,8 @@ class Decider:
             filter=item.filter_delay_ms,
             window=after_ms - item.filter_delay_ms,
             acquire=(item.acquired_ns - item.complete_ns) / NS_PER_MS,
-            front=(marks.complete_ns - item.acquired_ns) / NS_PER_MS,
-            queue=(marks.preprocess_ns - marks.complete_ns) / NS_PER_MS,
+            front=(marks.cut_ns - item.acquired_ns) / NS_PER_MS,
+            queue=(marks.preprocess_ns - marks.cut_ns) / NS_PER_MS,
             preprocess=(marks.submitted_ns - marks.preprocess_ns) / NS_PER_MS,
             transport=(marks.replied_ns - marks.submitted_ns - marks.infer_ns) / NS_PER_MS,
             infer=marks.infer_ns / NS_PER_MS,

@@ -1,7 +1,7 @@
 """Change of sample rate on a live signal: the same method as `resampling`, shorter and streaming.
 
 An output sample stands for the same instant as in the input: what the filter needs after it is
-waited for (`delay_ms`), so times stay true. Kept to half of the lower Nyquist rate within 0.1 %,
+waited for (`reach`), so times stay true. Kept to half of the lower Nyquist rate within 0.1 %,
 which for 250 Hz is 62 Hz: the band of a monitored ECG. How the samples were cut into blocks changes
 no bit.
 """

@@ -49,7 +49,6 @@ class Attached:
     """One device; `source` names it in logs and losses."""
 
     def __init__(self, device: Device, port: str, source: str, ports: Ports | None = None) -> None:
-        self.device = device
         self._source = source
         self._ports = ports or RealPorts()
         self._link = Link(device, port, open_port=self._ports.open)
@@ -62,14 +61,12 @@ class Attached:
         self._ports.at(now_ns)
         try:
             messages = self._link.open(now_ns)
-        except LinkError:
-            raise
         except BridgeError as error:
             raise StartError(error.cause, error.fix) from None
         for message in messages:
             if isinstance(message, LinkLost) and message.reason is Loss.ABSENT:
                 self._link.close()
-                raise LinkError(*message.detail.split("; ", 1))
+                raise LinkError.of(message.detail)
 
     def fileno(self) -> int | None:
         return self._link.fileno()

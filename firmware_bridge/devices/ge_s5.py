@@ -90,8 +90,9 @@ def _feed(name: str, channel: str, rate_hz: float, unit: str, lsb: float) -> Fee
 
 # 8005313 table 5-3. Which lead is ECG 1, and which pressure INVP 1, is set on the monitor. One
 # count of an ECG is 1 uV there and in LNhealth; VSCaptureWave takes 0.01 mV.
+ECG1 = 1
 WAVES = {
-    1: _feed("ecg1", "MDC_ECG_ELEC_POTL", 300, "mV", 0.001),
+    ECG1: _feed("ecg1", "MDC_ECG_ELEC_POTL", 300, "mV", 0.001),
     4: _feed("invp1", "MDC_PRESS_BLD", 100, "mm[Hg]", 0.01),
     8: _feed("pleth", "MDC_PULS_OXIM_PLETH", 100, "1", 0.0001),  # modulation, 1/100 %
     9: _feed("co2", "MDC_CONC_AWAY_CO2", 25, "%", 0.01),

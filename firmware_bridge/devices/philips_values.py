@@ -94,8 +94,9 @@ def _feed(name: str, channel: str, rate_hz: float) -> Feed:
     return Feed(name, (channel,), rate_hz, TERMS[channel].unit, 0.0, -math.inf, math.inf)
 
 
+ECG_LEAD_II = 0x0102
 WAVES = {
-    0x0102: _feed("ecg", "MDC_ECG_ELEC_POTL_II", 500),
+    ECG_LEAD_II: _feed("ecg", "MDC_ECG_ELEC_POTL_II", 500),
     0x4BB4: _feed("pleth", "MDC_PULS_OXIM_PLETH", 125),
     0x4A14: _feed("abp", "MDC_PRESS_BLD_ART_ABP", 125),
     0x5000: _feed("resp", "MDC_RESP", 62.5),

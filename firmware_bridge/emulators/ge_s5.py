@@ -149,7 +149,7 @@ class Monitor:
             status = ge_s5.WAVE_GAP if self._gap else 0
             counts = self._counts(kind, first, n)
             label = 0
-            if kind == 1:
+            if kind == ge_s5.ECG1:
                 label = LEAD_II
                 status |= ge_s5.WAVE_LEAD_OFF * self._scene.during(Kind.LEAD_OFF, t_s)
             parts.append((kind, ge_s5.encode_wave(counts, status, label)))
@@ -159,8 +159,8 @@ class Monitor:
 
     def _counts(self, kind: int, first: int, n: int) -> NDArray[np.int64]:
         feed = ge_s5.WAVES[kind]
-        channel = "MDC_ECG_ELEC_POTL_II" if kind == 1 else feed.channels[0]
-        rail = ECG1_OFF_COUNT * feed.lsb if kind == 1 else None
+        channel = "MDC_ECG_ELEC_POTL_II" if kind == ge_s5.ECG1 else feed.channels[0]
+        rail = ECG1_OFF_COUNT * feed.lsb if kind == ge_s5.ECG1 else None
         wave = worn_wave(self._scene, channel, first, n, feed.rate_hz, rail=rail)
         return np.rint(wave / feed.lsb).astype(np.int64)
 

@@ -40,7 +40,7 @@ CONTEXT = 1
 MEASURED_EVERY_S = 300.0  # blood pressure by cuff
 OBJECT_BYTES = 1000  # of one message
 
-# Handle, label, and the channels with unit code and decimals that an object holds.
+# Of each object: its label, the unit code and the decimals of its values, and their channels.
 BPM, PERCENT, MMHG, BREATHS, MM, CELSIUS = 0x0AA0, 0x0220, 0x0F20, 0x0AE0, 0x0512, 0x17A0
 OBJECTS = (
     (0x4182, BPM, 0, ("MDC_ECG_HEART_RATE",)),
@@ -68,10 +68,10 @@ PHYSIO = {channel: code for code, channel in values.NUMERICS.items()}
 PHYSIO["MDC_TEMP_BODY"] = values.TEMPERATURE
 ST_MM = 0.3
 
-# Of each wave: significant bits, low and high value, decimals of these, and their counts.
+# Of each wave: significant bits, unit code, low and high value, their decimals and their counts.
 MV, DIMENSIONLESS, OHM = 0x10B2, 0x0200, 0x10C0
 SCALES = {
-    0x0102: (14, MV, -40.96, 40.955, 3, 0, 16383),
+    values.ECG_LEAD_II: (14, MV, -40.96, 40.955, 3, 0, 16383),
     0x4BB4: (12, DIMENSIONLESS, None, None, 0, 0, 4095),
     0x4A14: (14, MMHG, -40.0, 520.0, 1, 160, 9120),
     0x5000: (12, OHM, -0.6, 1.9, 1, 0, 4095),
@@ -263,7 +263,7 @@ class Monitor:
         for handle, (physio, feed) in enumerate(values.WAVES.items(), 101):
             n = round(feed.rate_hz * EVERY_S[wire.WAVES])
             static = _static(physio, n, feed.rate_hz) if poll.fresh else {}
-            off = physio == 0x0102 and self._scene.during(Kind.LEAD_OFF, t_s)
+            off = physio == values.ECG_LEAD_II and self._scene.during(Kind.LEAD_OFF, t_s)
             counts = self._counts(physio, (poll.slot - 1) * n, n)
             words = (counts | 0x8000 if off else counts).astype(">u2").tobytes()
             state = wire.INVALID if off else 0
