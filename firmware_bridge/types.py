@@ -39,7 +39,8 @@ class SampleBlock:
     end of the block before is the size of the gap. `lost` is how many samples the device's own
     counter shows missing just before this block (0 inside a run). `samples` is float32
     `[n, channels]` in `unit` (UCUM), n >= 1; NaN where the device marks a sample as not usable.
-    `feed` is a `Feed.name` of the device, whose channels these are.
+    `feed` is a `Feed.name` of the device, whose channels these are. Where somebody chooses on the
+    device what a channel is, `channels` are the MDC ids that it says now, "" for one it does not.
     """
 
     seq: int
@@ -48,6 +49,7 @@ class SampleBlock:
     unit: str
     samples: NDArray[np.float32] = field(repr=False)  # no waveform in any log
     feed: str = ""
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

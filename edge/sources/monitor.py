@@ -70,7 +70,8 @@ class Monitor:
         self._clock: SampleClock | None = None
         self._heard_hz = self._feed.rate_hz  # the device's own rate, which it may change
         self._resampler: LiveResampler | None = None
-        self._undeliverable: StartError | None = None
+        self._wrong_rate = ""
+        self._unfit = ""  # why nothing is given now
         self._needed_hz = self.rate_hz
         if self._heard_hz:
             self._resampler = self._resampling()
@@ -149,13 +150,24 @@ class Monitor:
         self._received += len(block.samples)
         self._gaps += block.lost > 0
         if block.rate_hz != self._heard_hz:
-            self._heard_hz, self._clock, self._undeliverable = block.rate_hz, None, None
-            try:
-                self._resampler = self._resampling()
-            except StartError as error:
-                self._undeliverable = error
-                return [SourceLost(now_ns, self.name, f"rate: {error}")]
-        return [] if self._undeliverable else self._waveforms(block, now_ns)
+            self._change_rate(block.rate_hz)
+        said, self._unfit = self._unfit, self._wrong_rate or self._wrong_channel(block)
+        if not self._unfit:
+            return self._waveforms(block, now_ns)
+        return [] if self._unfit == said else [SourceLost(now_ns, self.name, self._unfit)]
+
+    def _wrong_channel(self, block: SampleBlock) -> str:
+        said = block.channels[self._column] if block.channels else ""
+        if said in ("", self._options.mdc):
+            return ""
+        return f"channel: the device shows {said}; choose {self._options.mdc} on it"
+
+    def _change_rate(self, rate_hz: float) -> None:
+        self._heard_hz, self._clock, self._wrong_rate = rate_hz, None, ""
+        try:
+            self._resampler = self._resampling()
+        except StartError as error:
+            self._wrong_rate = f"rate: {error}"
 
     def _resampling(self) -> LiveResampler | None:
         """What brings the device's rate to the wanted one. Raises `StartError` if nothing can."""

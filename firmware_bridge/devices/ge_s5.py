@@ -13,6 +13,9 @@ its waves; what has not been heard for `ASK_AGAIN_S` of the monitor's clock is a
 Where a record was lost or damaged, alarms are: it may have been the only word of one that began or
 ended.
 
+Which lead ECG 1 is, the displayed values say; a wave whose label changes is no measurement until
+they have said it anew.
+
 Record numbers tell of lost records. The documents do not say whether all records are numbered
 together or each kind for itself, so the smaller of both gaps is believed.
 """
@@ -90,9 +93,9 @@ def _feed(name: str, channel: str, rate_hz: float, unit: str, lsb: float) -> Fee
 
 # 8005313 table 5-3. Which lead is ECG 1, and which pressure INVP 1, is set on the monitor. One
 # count of an ECG is 1 uV there and in LNhealth; VSCaptureWave takes 0.01 mV.
-ECG1 = 1
+ECG1, ECG = 1, "MDC_ECG_ELEC_POTL"
 WAVES = {
-    ECG1: _feed("ecg1", "MDC_ECG_ELEC_POTL", 300, "mV", 0.001),
+    ECG1: _feed("ecg1", ECG, 300, "mV", 0.001),
     4: _feed("invp1", "MDC_PRESS_BLD", 100, "mm[Hg]", 0.01),
     8: _feed("pleth", "MDC_PULS_OXIM_PLETH", 100, "1", 0.0001),  # modulation, 1/100 %
     9: _feed("co2", "MDC_CONC_AWAY_CO2", 25, "%", 0.01),
@@ -135,18 +138,18 @@ def encode_wave(counts: NDArray[np.integer], status: int = 0, label: int = 0) ->
     return WAVE_HEADER.pack(len(counts), status, label) + data
 
 
-def parse_wave(data: bytes) -> tuple[NDArray[np.float64], int]:
-    """Counts `[n]`, NaN where there is no measurement, and status. Raises `Malformed`."""
+def parse_wave(data: bytes) -> tuple[NDArray[np.float64], int, int]:
+    """Counts `[n]`, NaN where there is no measurement, status, and label. Raises `Malformed`."""
     if len(data) < WAVE_HEADER.size:
         raise Malformed("wave length")
-    n, status, _ = WAVE_HEADER.unpack_from(data)
+    n, status, label = WAVE_HEADER.unpack_from(data)
     if len(data) != WAVE_HEADER.size + 2 * n:
         raise Malformed("wave length")
     counts = np.frombuffer(data, "<i2", n, WAVE_HEADER.size).astype(np.float64)
     counts[counts <= NO_SAMPLE] = np.nan
     if status & WAVE_LEAD_OFF:
         counts[:] = np.nan
-    return counts, status
+    return counts, status, label
 
 
 def encode_alarms(alarms: Sequence[tuple[str, int]]) -> bytes:
@@ -188,6 +191,9 @@ class Decoder:
         self._damaged = 0  # records, when alarms were last asked for
         self._is_torn = False  # since then something was lost
         self._asked_s: int | None = None
+        self._ecg1 = ""  # its channel, by the last values
+        self._ecg1_label: int | None = None  # of its last wave
+        self._lead_in_doubt = False
         self._true: set[tuple[Condition, str]] = set()  # conditions, and who says so
 
     @property
@@ -206,7 +212,7 @@ class Decoder:
 
     def _read(self, record: Record) -> list[Message]:
         """What one record says. Raises `Malformed` before anything is remembered of it."""
-        waves: list[tuple[Feed, NDArray[np.float64], int]] = []
+        waves: list[tuple[Feed, NDArray[np.float64], int, int]] = []
         values: list[Phdb] = []
         alarms: list[dict[str, Priority]] = []
         for part_type, part in record.parts:
@@ -221,9 +227,14 @@ class Decoder:
             return []
         missing = self._missing(record)
         out: list[Message] = []
-        for feed, counts, status in waves:
+        for feed, counts, status, label in waves:
+            if feed is WAVES[ECG1]:
+                self._doubt_lead(label)
             out += self._wave(feed, counts, status, missing)
         for data in values:
+            if (ecg := data.groups.get("ecg")) is not None:
+                lead = phdb.ecg_lead(ecg.label, 1)
+                self._ecg1, self._lead_in_doubt = f"{ECG}_{lead}" if lead else "", False
             out += numerics(data)
             for condition, is_true in conditions(data):
                 out += self._condition(condition, "values", is_true, data.time_s)
@@ -253,8 +264,17 @@ class Decoder:
         self._ends[feed.name] = seq + len(counts)
         self._lost += lost
         samples = (counts * feed.lsb).astype(np.float32)[:, None]
-        block = SampleBlock(seq, lost, feed.rate_hz, feed.unit, samples, feed.name)
+        is_ecg1 = feed is WAVES[ECG1]
+        if is_ecg1 and self._lead_in_doubt:
+            samples[:] = np.nan
+        channels = (self._ecg1,) if is_ecg1 else ()
+        block = SampleBlock(seq, lost, feed.rate_hz, feed.unit, samples, feed.name, channels)
         return [block, *self._lead(feed, bool(status & WAVE_LEAD_OFF))]
+
+    def _doubt_lead(self, label: int) -> None:
+        """The label of a wave changes with its lead, before values say which one it is now."""
+        self._lead_in_doubt |= self._ecg1_label not in (None, label)
+        self._ecg1_label = label
 
     def _lead(self, feed: Feed, off: bool) -> list[Message]:
         """A wave says at once what the next displayed values would say up to 5 s later."""

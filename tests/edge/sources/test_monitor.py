@@ -37,7 +37,7 @@ RATE_HZ = 500.0
 
 class Decoder:
     """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on; `h` is 25 samples
-    at half the rate."""
+    at half the rate; `1` and `2` are 50 of which the device says that they are lead I, lead II."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -51,13 +51,16 @@ class Decoder:
             return Alert(
                 "MDC_EVT_LEADS_OFF", AlertKind.TECHNICAL, Priority.LOW, byte == ord("o"), "", ECG
             )
-        n, rate_hz = (50, RATE_HZ) if byte == ord("s") else (25, RATE_HZ / 2)
+        n, rate_hz = (25, RATE_HZ / 2) if byte == ord("h") else (50, RATE_HZ)
+        channels = {ord("1"): (ECG[:-1], ""), ord("2"): (ECG, "")}.get(byte, ())
         at = self._seq + np.arange(n)
         self._seq += n
         wave = np.sin(2 * np.pi * 5.0 * (at - at[0]) / rate_hz).astype(np.float32)  # half a period
         if round((self._seq - n) / n) % 2:
             wave = -wave
-        return SampleBlock(int(at[0]), 0, rate_hz, "mV", np.stack((wave, -wave), 1), "ecg")
+        return SampleBlock(
+            int(at[0]), 0, rate_hz, "mV", np.stack((wave, -wave), 1), "ecg", channels
+        )
 
 
 def made(**changes: Any) -> Device:
@@ -231,6 +234,15 @@ def test_a_lead_that_the_device_calls_off_is_off() -> None:
     port = Port()
     other = hear(monitor(port, mdc="MDC_ECG_ELEC_POTL_V"), port, b"os")
     assert [w.leads_off for w in other if isinstance(w, Waveform)] == [False]  # not its lead
+
+
+def test_another_lead_than_the_one_wanted_is_no_answer() -> None:
+    """Chosen on the device: I, then II, then again I. Each loss is told once."""
+    port = Port()
+    found = hear(monitor(port), port, b"1", b"1", b"2", b"1")
+    assert [type(item) for item in found] == [SourceLost, Waveform, SourceLost]
+    assert isinstance(found[0], SourceLost)
+    assert found[0].cause == f"channel: the device shows {ECG[:-1]}; choose {ECG} on it"
 
 
 class Memory(Port):

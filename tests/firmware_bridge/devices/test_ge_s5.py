@@ -286,6 +286,26 @@ def test_leads_off_is_said_once_by_whoever_sees_it_first() -> None:
     assert [m.active for m in last if isinstance(m, Alert)] == [False]
 
 
+def test_ecg1_is_the_lead_that_the_monitor_shows() -> None:
+    """Nothing is said of it before the first values; a new label is in doubt until the next."""
+    decoder, i, ii = ge_s5.Decoder(), Group(ON | ECG, 1 << 8, {}), Group(ON | ECG, 2 << 8, {})
+
+    def wave(number: int, label: int) -> tuple[tuple[str, ...], bool]:
+        part = (ge_s5.ECG1, ge_s5.encode_wave(np.full(60, 5), 0, label))
+        (block,) = blocks(decoder.feed(waves(number, part)))
+        return block.channels, bool(np.isnan(block.samples).all())
+
+    assert wave(1, 2) == (("",), False)
+    decoder.feed(values(ecg=ii, number=2))
+    assert wave(3, 2) == (("MDC_ECG_ELEC_POTL_II",), False)
+    assert wave(4, 1) == (("MDC_ECG_ELEC_POTL_II",), True)
+    assert wave(5, 1)[1]
+    decoder.feed(values(ecg=i, number=6))
+    assert wave(7, 1) == (("MDC_ECG_ELEC_POTL_I",), False)
+    decoder.feed(values(ecg=Group(ON | ECG, 0, {}), number=8))
+    assert wave(9, 1) == (("",), False)  # none is selected: what it is, is not known
+
+
 # --- dialogue -----------------------------------------------------------------------------------
 
 OPEN = (State.LISTENING, State.STARTING, State.STREAMING)
