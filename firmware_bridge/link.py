@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import DialogueError, LinkError
-from firmware_bridge.ports import Connecting, peers_of
+from firmware_bridge.ports import Connecting, look_every_s, peers_of
 from firmware_bridge.ports import open_port as open_any
 from firmware_bridge.session import NS_PER_S, Event, Session, State
 from firmware_bridge.types import (
@@ -83,6 +83,7 @@ class Link:
         self._losses: Counter[str] = Counter()
         self._failures = 0
         self._retry_at_ns: int | None = None
+        self._look_at_ns: int | None = None
         self._told: Loss | None = None  # the loss last reported
         self._unread_bytes = 0  # since the deadline was last set
         self._feeds: dict[str, _Feed] = {}
@@ -116,7 +117,10 @@ class Link:
         """When `poll` wants to be called even if nothing comes in; None before `open`."""
         if self._connecting is not None:
             return self._connecting[1]
-        return self._retry_at_ns if self._port is None else self._session.next_ns()
+        if self._port is None:
+            return self._retry_at_ns
+        due = (self._session.next_ns(), self._look_at_ns)
+        return min((t for t in due if t is not None), default=None)
 
     def open(self, now_ns: int) -> list[LinkMessage]:
         """Try to open the port for the first time. A failure is retried by `poll`, not raised."""
@@ -136,6 +140,7 @@ class Link:
             return self._connect(now_ns) if due else []
         out: list[LinkMessage] = []
         try:
+            self._look_later(self._port, now_ns)
             self._read(self._port, now_ns, out)
             deadline_ns = self._session.deadline_ns
             if self._port is not None and deadline_ns is not None and now_ns >= deadline_ns:
@@ -188,6 +193,7 @@ class Link:
     def _opened(self, port: Port, now_ns: int) -> list[LinkMessage]:
         out: list[LinkMessage] = []
         self._port = port
+        self._look_later(port, now_ns)
         self._tally["opens"] += 1
         try:
             self._on(Event.JOINED if self._join else Event.OPENED, now_ns)
@@ -210,6 +216,10 @@ class Link:
                 self._take(message, now_ns, out)
                 if self._port is None:
                     return
+
+    def _look_later(self, port: Port, now_ns: int) -> None:
+        every_s = look_every_s(port)
+        self._look_at_ns = None if every_s is None else now_ns + int(every_s * NS_PER_S)
 
     def _begin_anew(self, now_ns: int, out: list[LinkMessage]) -> None:
         """Somebody else has called: nothing of the one before belongs to it. An alert that lasted

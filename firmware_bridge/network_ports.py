@@ -1,8 +1,10 @@
 """Ports of the network: TCP called or listened on, and UDP. Nothing here blocks; names are looked
 up in a thread.
 
-A pulled cable says nothing by itself: TCP asks the peer once a second (SO_KEEPALIVE) and gives up
-when nothing was acknowledged for two (TCP_USER_TIMEOUT, RFC 5482; tcp(7)).
+A pulled cable says nothing by itself. TCP asks a peer that has said nothing for a second whether it
+is there (SO_KEEPALIVE, tcp(7)); one that has not answered by `GIVE_UP_MS` is gone. The kernel would
+say so after two seconds and some, as it counts whole ones: `read` looks for itself, and wants to be
+called for that every `LOOK_EVERY_S`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ipaddress
 import os
 import select
 import socket
+import struct
 import threading
 from typing import TYPE_CHECKING
 
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 READ_BYTES = 4096
 DATAGRAM_BYTES = 65_536
 KEEPALIVE_S = 1
-GIVE_UP_MS = 2000
+GIVE_UP_MS = 1600
+LOOK_EVERY_S = 0.2
+TCP_INFO = struct.Struct("=3xB48xII")  # linux/tcp.h: unanswered probes, ms since data, since an ACK
 
 Found = tuple[int, tuple[object, ...]]  # family and socket address
 
@@ -161,12 +166,19 @@ def _address_of(host: str, port: int, kind: socket.SocketKind) -> Found | OSErro
 
 
 def _watch(peer: socket.socket) -> None:
-    """Notice within seconds that the other end has gone without saying so."""
+    """Have the kernel ask whether the other end is there."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GIVE_UP_MS)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _is_gone(peer: socket.socket) -> bool:
+    """Whether the other end was asked and has not answered in time."""
+    info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+    unanswered, data_ms, ack_ms = TCP_INFO.unpack(info)
+    return bool(unanswered) and min(data_ms, ack_ms) >= GIVE_UP_MS
 
 
 class _SocketPort:
@@ -177,6 +189,7 @@ class _SocketPort:
         self._at = at
         self._is_stream = peer.type == socket.SOCK_STREAM
         self._read_bytes = READ_BYTES if self._is_stream else DATAGRAM_BYTES
+        self.look_every_s = LOOK_EVERY_S if self._is_stream else None
 
     def fileno(self) -> int:
         return self._peer.fileno()
@@ -185,6 +198,8 @@ class _SocketPort:
         try:
             data = self._peer.recv(self._read_bytes)
         except BlockingIOError:
+            if self._is_stream and _is_gone(self._peer):
+                raise _gone(self._at, "it no longer answers") from None
             return b""
         except OSError as error:
             raise _gone(self._at, error) from error
@@ -208,6 +223,8 @@ class _SocketPort:
 
 class _ListeningPort:
     """A listening socket and the one peer that has called it, behind one descriptor."""
+
+    look_every_s = LOOK_EVERY_S
 
     def __init__(self, address: Address) -> None:
         self._at = f"{address.host}:{address.port}"
@@ -246,6 +263,8 @@ class _ListeningPort:
         try:
             data = self._peer.recv(READ_BYTES)
         except BlockingIOError:
+            if _is_gone(self._peer):
+                self._hang_up()
             return b""
         except OSError:
             data = b""

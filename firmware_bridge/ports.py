@@ -42,7 +42,8 @@ class Port(Protocol):
     """A byte stream to a device. `read` returns b"" when nothing is there; both raise LinkError.
 
     One at whose other end several may call, one after the other, has `peers` besides: how many did
-    (see `peers_of`).
+    (see `peers_of`). One that must be read now and then to notice that nobody is there any more
+    says how often: `look_every_s`.
     """
 
     def fileno(self) -> int: ...
@@ -70,6 +71,12 @@ class Connecting(Protocol):
 def peers_of(port: Port) -> int:
     """How many have been at the other end: what one of them began, no other ends."""
     return int(getattr(port, "peers", 1))
+
+
+def look_every_s(port: Port) -> float | None:
+    """How often to read a port that has nothing to say; None: it becomes readable by itself."""
+    every_s: float | None = getattr(port, "look_every_s", None)
+    return every_s
 
 
 def open_port(address: str, wire: Wire) -> Port | Connecting:
