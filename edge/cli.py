@@ -149,6 +149,18 @@ def doctor(
 
 
 @app.command()
+def mcu(
+    port: str,
+    firmware: Annotated[
+        Optional[str], typer.Option(help="Update it with this image: .bin of imgtool.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Which microcontroller is on a port, and how is it? Example: medge mcu /dev/ttyACM0"""
+    _call("edge.mcu:mcu", port=port, firmware=firmware, as_json=json)
+
+
+@app.command()
 def emulate(
     device: Annotated[str, typer.Argument(help="A registered device, say nonin-7.")],
     link: Annotated[Optional[str], typer.Option(help="A serial port, under this link.")] = None,
