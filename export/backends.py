@@ -1,12 +1,12 @@
-"""Which CPU backends are here, and which of several models each of them takes.
+"""Which of several models a backend takes.
 
 Tried in a child process: OpenVINO has been seen to crash while it compiles a valid model, which
-must not end a build. Owns that trial; what runs at the bed is chosen by `edge.bundle.admission`.
+must not end a build. Owns that trial; which backends are here, and what runs at the bed, says
+`edge.bundle.admission`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
@@ -24,17 +24,11 @@ from edge.errors import StartError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-BACKENDS = (REFERENCE_BACKEND, "openvino")
 BATCHES = (1, ANSWERED)
 LIMIT_S = 60.0
 CHILD = "export.backends"
 TAKEN, REFUSED = b"taken", b"refused"
 Job = tuple[str, str | None, list[bytes]]
-
-
-def present() -> list[str]:
-    """The CPU backends whose package is installed, the reference first."""
-    return [b for b in BACKENDS if importlib.util.find_spec(b) is not None]
 
 
 def taken(
@@ -65,8 +59,8 @@ def _said(job: Job, limit_s: float) -> Sequence[bytes]:
         try:
             while len(said) < len(job[2]) and (word := ours.recv(16)):
                 said.append(word)
-        except OSError:
-            pass  # it hangs: what it has not said counts as refused
+        except TimeoutError:
+            pass  # it hangs; one that crashed ends the line: what it has not said is refused
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

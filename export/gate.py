@@ -1,7 +1,7 @@
 """The gate: a precision is shipped only when it has proved to diagnose as well as FP32.
 
-Owns the verdict. FP32 in ONNX Runtime is the reference; each precision is judged on every CPU
-backend that is here and takes it, as admission may choose any, and the worst one decides.
+Owns the verdict. FP32 in ONNX Runtime is the reference; each precision is judged on every backend
+that is here and takes it, as admission may choose any, and the worst one decides.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibration.collect import answers
+from edge.bundle.admission import present
 from edge.bundle.manifest import Gate as Proof
 from edge.errors import StartError
 from edge.validation.comparison import Agreement, Comparison, agreement, compare
-from export.backends import present, taken
+from export.backends import taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

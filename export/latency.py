@@ -1,4 +1,4 @@
-"""Latency of several models on every CPU backend that is here, measured interleaved in one run."""
+"""Latency of several models on every backend that is here, measured interleaved in one run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from edge.bundle.admission import present
 from edge.engines import open_engine
-from export.backends import present, taken
+from export.backends import taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from export.backends import present, taken
+from edge.bundle.admission import present
+from export.backends import taken
 
 pytest.importorskip("onnx", reason="test models are made with onnx")
 
