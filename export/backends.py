@@ -8,16 +8,14 @@ must not end a build. Owns that trial; which backends are here, and what runs at
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from calibration.collect import ANSWERED, REFERENCE_BACKEND
-from edge.child import spawn
+from edge.child import attended
 from edge.engines import open_engine
 from edge.errors import StartError
 
@@ -48,22 +46,14 @@ def taken(
 
 def _said(job: Job, limit_s: float) -> Sequence[bytes]:
     """A word for each model until the child has said all, ended or hung."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs, os.fdopen(os.memfd_create("medge-models"), "wb") as shared:
-        shared.write(msgspec.msgpack.encode(job))
-        shared.flush()
-        process = spawn(CHILD, theirs.fileno(), shared.fileno(), stderr=subprocess.DEVNULL)
-        theirs.close()
+    said: list[bytes] = []
+    with attended(CHILD, job) as (_, ours, _):
         ours.settimeout(limit_s)
-        said: list[bytes] = []
         try:
             while len(said) < len(job[2]) and (word := ours.recv(16)):
                 said.append(word)
         except TimeoutError:
             pass  # it hangs; one that crashed ends the line: what it has not said is refused
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     return said
 
 

@@ -7,7 +7,6 @@ broken answer refuses this candidate and nothing else.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.child import spawn
+from edge.child import attended, end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,14 +87,7 @@ class Candidate:
 
     def refuse(self, why: str) -> None:
         self.trial = replace_trial(self.trial, refused=why)
-        self.end()
-
-    def end(self) -> None:
-        """Kill it, with whatever it started; once it is reaped, its number is not ours to kill."""
-        self.link.close()
-        if self.process.returncode is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        end(self.process)
 
     def _answer(self) -> bytes | None:
         """Its next message; None where none came, which refuses it."""
@@ -129,16 +121,6 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
 @contextmanager
 def started(job: Job) -> Iterator[Candidate]:
     """The child for `job`, running; killed on leaving."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs, os.fdopen(os.memfd_create("medge-job"), "wb") as bytes_of_job:
-        bytes_of_job.write(msgspec.msgpack.encode(job))
-        bytes_of_job.flush()
-        fds = theirs.fileno(), bytes_of_job.fileno()
-        process = spawn(CHILD, *fds, stderr=subprocess.DEVNULL)
-        theirs.close()
-        ours.settimeout(job.limit_s)
-        candidate = Candidate(process, ours, Trial(job.backend, job.precision), job.limit_s)
-        try:
-            yield candidate
-        finally:
-            candidate.end()
+    with attended(CHILD, job) as (process, link, _):
+        link.settimeout(job.limit_s)
+        yield Candidate(process, link, Trial(job.backend, job.precision), job.limit_s)

@@ -8,7 +8,6 @@ a bundle, see `edge.engines.plan_cache`. DLA is out of scope.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from edge.child import spawn
+from edge.child import attended, end
 from edge.engines.onnx_bytes import require_self_contained
 from edge.errors import StartError
 
@@ -99,18 +98,9 @@ def build_plan(
         )
     require_self_contained(model)
     began = time.monotonic()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs, os.fdopen(os.memfd_create("medge-plan"), "w+b") as shared:
-        shared.write(msgspec.msgpack.encode((request, model, timing)))
-        shared.flush()
-        process = spawn(CHILD, theirs.fileno(), shared.fileno(), stderr=subprocess.DEVNULL)
-        theirs.close()
-        try:
-            done = _follow(ours, process, request, began, on_progress)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+    with attended(CHILD, (request, model, timing)) as (process, link, shared):
+        done = _follow(link, process, request, began, on_progress)
+        end(process)
         shared.seek(0)
         data = shared.read()
     if len(data) != done.size + done.timing_size:

@@ -14,8 +14,8 @@ onnx = pytest.importorskip("onnx", reason="test models are made with onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+from edge import child  # noqa: E402
 from edge.bundle.load import REFERENCE, load  # noqa: E402
-from edge.engines import tensorrt_build  # noqa: E402
 from edge.engines.tensorrt_build import Request, build_plan  # noqa: E402
 from edge.errors import StartError  # noqa: E402
 
@@ -124,14 +124,14 @@ def test_a_model_that_crashes_the_builder_is_one_error() -> None:
 
 
 def test_a_child_that_is_killed_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tensorrt_build.spawn
+    real = child.spawn
 
     def doomed(*arguments: object, **options: object) -> object:
         process = real(*arguments, **options)  # type: ignore[arg-type]
         threading.Timer(0.1, os.kill, (process.pid, signal.SIGKILL)).start()
         return process
 
-    monkeypatch.setattr(tensorrt_build, "spawn", doomed)
+    monkeypatch.setattr(child, "spawn", doomed)
     with pytest.raises(StartError, match="SIGKILL"):
         build_plan(load("breast-ultrasound").files["model.int8.onnx"], Request(RTX))
 
