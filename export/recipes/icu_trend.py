@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.bundle.manifest import Sign
-from edge.pipeline.trend import DETERIORATION, RECOVERY, outside, recovering, worsening
+from edge.pipeline.trend import DETERIORATION, RULES, outside
 from edge.signals.rows import SINCE, VALUE
 from edge.validation.comparison import RESAMPLES, compare
+from edge.validation.metrics import each_alone, prepare, value_of
 from export.recipes.icu_data import NAMES
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ class Proof:
 
 
 def proofs(stays: Stays, predicted: dict[str, Values], fold: NDArray[np.int64]) -> Iterator[Proof]:
-    """Each candidate, worse and better; `predicted` `[n, 48]` by sign, `fold` `[n]`."""
+    """Each candidate by each rule; `predicted` `[n, 48]` by sign, `fold` `[n]`."""
     for sign in CANDIDATES:
-        for finding in (DETERIORATION, RECOVERY):
+        for finding, _, _ in RULES:
             yield _proof(stays, predicted[sign.name], fold, sign, finding)
 
 
@@ -91,8 +92,9 @@ def told(found: Sequence[Proof]) -> dict[tuple[str, str], float]:
 def unproved(trend: Trend, found: Sequence[Proof]) -> list[str]:
     """What a manifest's trend says otherwise than what was found."""
     proved = told(found)
-    declared = {(s.name, DETERIORATION): s.worse for s in trend.signs}
-    declared |= {(s.name, RECOVERY): s.better for s in trend.signs}
+    declared = {
+        (s.name, finding): getattr(s, least) for s in trend.signs for finding, _, least in RULES
+    }
     judged = {(c.name, c.low, c.high, c.by) for c in CANDIDATES}
     wrong = [
         f"'{s.name}' was not judged with these limits and this step"
@@ -141,7 +143,7 @@ def events(stays: Stays, sign: Sign, finding: str) -> tuple[Mask, Mask]:
 def score(stays: Stays, predicted: Values, sign: Sign, finding: str) -> Values:
     """`[n, 48]`, as the rule at the bed has it."""
     last = stays.planes[:, :, VALUE, NAMES.index(sign.name)]
-    rule = worsening if finding == DETERIORATION else recovering
+    rule = next(rule for name, rule, _ in RULES if name == finding)
     return np.asarray(rule(last, predicted, sign), np.float32)
 
 
@@ -194,11 +196,8 @@ def _threshold(score: Values, truth: Mask) -> float:
 
 def _area(score: Values, truth: Mask) -> float:
     """Area under the curve, ties counted half."""
-    order, ranks = np.unique(score, return_inverse=True)
-    events = np.bincount(ranks[truth], minlength=len(order))
-    others = np.bincount(ranks[~truth], minlength=len(order))
-    below = np.cumsum(others) - others / 2
-    return float((events * below).sum() / (events.sum() * others.sum()))
+    alone = each_alone(_logits(score), truth.astype(np.int64))
+    return value_of(prepare("auroc", alone, 1), len(truth))
 
 
 def _logits(score: Values) -> Values:
