@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from firmware_bridge.devices import DEVICES, MAPPED, device
+from firmware_bridge.devices import DEVICES, device
 
 if TYPE_CHECKING:
     from firmware_bridge.types import Device
@@ -32,8 +32,7 @@ def devices(as_json: bool) -> int:
 
 def markdown() -> str:
     """One row a device."""
-    rows = [HEAD, ("---",) * len(HEAD), *(_row(device(name)) for name in DEVICES)]
-    rows += [BY_MAP] if MAPPED else []
+    rows = [HEAD, ("---",) * len(HEAD), *(_row(device(name)) for name in DEVICES), BY_MAP]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from edge.clock import NS_PER_S
-from edge.types import Diagnosis
+from edge.store.codec import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -76,7 +76,7 @@ class Outlet:
         return self._writer.keep(kept, result)
 
     def _count(self, result: Result) -> None:
-        self.results["diagnosis" if isinstance(result, Diagnosis) else "withheld"] += 1
+        self.results[kind_of(result)] += 1
         for sink in self._sinks:
             sink(result)
 
