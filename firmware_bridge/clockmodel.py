@@ -22,8 +22,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-NS_PER_S = 1_000_000_000
-NS_PER_MS = 1_000_000
+from firmware_bridge.session import NS_PER_MS, NS_PER_S
 
 DRIFT_PPM = 200  # more than any crystal's
 LATE_NS = 250 * NS_PER_MS

@@ -15,6 +15,7 @@ from typing import Union
 from firmware_bridge.errors import DialogueError
 
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 
 Bytes = Union[bytes, Callable[[int], bytes]]
 """What to send: fixed, or made from how many times the session has sent something before."""

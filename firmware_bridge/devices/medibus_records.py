@@ -11,6 +11,8 @@ import calendar
 import re
 from dataclasses import dataclass
 
+from firmware_bridge.session import NS_PER_S
+
 READING_CHARS, SETTING_CHARS, ALARM_CHARS, STREAM_CHARS = 6, 7, 15, 23
 MAX_PRIORITY = 31
 MONTHS = {
@@ -107,7 +109,7 @@ def clock_ns(data: bytes) -> int | None:
     days = calendar.monthrange(year, month)[1]
     if not (hour < 24 and minute < 60 and second < 60 and 1 <= day <= days):
         return None
-    return calendar.timegm((year, month, day, hour, minute, second)) * 1_000_000_000
+    return calendar.timegm((year, month, day, hour, minute, second)) * NS_PER_S
 
 
 def identity(data: bytes) -> tuple[str, str, str] | None:

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.nomenclature import numeric
-from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
+from firmware_bridge.session import NS_PER_S, Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import (
     Alert,
     AlertKind,
@@ -181,7 +181,7 @@ def clock_ns(time: str, date: str) -> int | None:
         return None
     if hour > 23 or minute > 59:
         return None
-    return calendar.timegm((year, month, day, hour, minute, 0)) * 1_000_000_000
+    return calendar.timegm((year, month, day, hour, minute, 0)) * NS_PER_S
 
 
 class Decoder:

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices.big_endian import Malformed, Reader, absolute_ns
+from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import Validity
 
 if TYPE_CHECKING:
@@ -253,6 +254,6 @@ def calendar(clock_ns: int | None) -> bytes:
     """The absolute time in binary coded decimals; without one all bits are set."""
     if clock_ns is None:
         return b"\xff" * 8
-    seconds, ns = divmod(clock_ns, 1_000_000_000)
+    seconds, ns = divmod(clock_ns, NS_PER_S)
     at = datetime.fromtimestamp(seconds, timezone.utc)
     return bytes.fromhex(at.strftime("%Y%m%d%H%M%S") + f"{ns // 10_000_000:02d}")

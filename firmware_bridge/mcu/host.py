@@ -26,7 +26,7 @@ from firmware_bridge.mcu.events import (
 from firmware_bridge.mcu.feeds import FeedDecoder
 from firmware_bridge.mcu.protocol import wire
 from firmware_bridge.mcu.timesync import TimeSync
-from firmware_bridge.session import NS_PER_S
+from firmware_bridge.session import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from firmware_bridge.mcu.feeds import Feed
     from firmware_bridge.types import Counters
 
-NS_PER_MS = 1_000_000
 ANSWER_NS = 100 * NS_PER_MS  # the longest frame takes 42 ms at 115200 baud
 MAX_TRIES = 5
 HELLO_AGAIN_NS = 200 * NS_PER_MS

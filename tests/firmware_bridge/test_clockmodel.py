@@ -15,14 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware_bridge.clockmodel import (
-    LATE_FOR_NS,
-    NS_PER_MS,
-    NS_PER_S,
-    DeviceClock,
-    SampleClock,
-    alignment_error_ns,
-)
+from firmware_bridge.clockmodel import LATE_FOR_NS, DeviceClock, SampleClock, alignment_error_ns
+from firmware_bridge.session import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
