@@ -1,7 +1,7 @@
 """Decide: the last step of the path. Model outputs and signal events become results.
 
 One `Decider` per source: it owns the rhythm rules' state and the envelope (id, bed, time,
-provenance). It is pure but for the injected clock. Alarms and the journal take what it returns.
+provenance). It is pure but for the injected clock. Sinks and the journal take what it returns.
 """
 
 from __future__ import annotations
