@@ -28,7 +28,6 @@ from edge.pipeline.course import read_saved
 from edge.pipeline.decide import Decider, Envelope, Ids
 from edge.pipeline.front import Front
 from edge.pipeline.preprocess import Preprocessor
-from edge.sources.vitals import Vitals
 from edge.types import Provenance
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _require_fit(part: Part, bundle: Bundle) -> None:
             f"source '{part.name}' gives {gives}, bundle '{bundle.name}' takes {takes}",
             "name another bundle, or another kind of source",
         )
-    if part.factory is Vitals and bundle.manifest.features is not None:
+    if hasattr(part.factory, "serve") and bundle.manifest.features is not None:
         part.build().serve(bundle.manifest.features)
 
 
@@ -174,7 +173,7 @@ class Wiring:
         served = self.served[part.bundle]
         if served.bundle.manifest.kind == SIGNAL:
             return self._signal(part, source, served)
-        if isinstance(source, Vitals) and served.bundle.manifest.features is not None:
+        if hasattr(source, "serve") and served.bundle.manifest.features is not None:
             source.serve(served.bundle.manifest.features)
         progress, begun_anew = self._left_behind(part, source.name, served)
         first = {part.bundle: self._stage(part, part.bundle, source.name)}

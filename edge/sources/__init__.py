@@ -52,7 +52,9 @@ class Source(Protocol):
 
 
 class ItemSource(Protocol):
-    """The same where whole things come, one at a time."""
+    """The same where whole things come, one at a time. One that makes its rows to a bundle's
+    columns and step has `serve(features)` besides, called before the first `poll`; it raises
+    `StartError` where it cannot give them."""
 
     @property
     def name(self) -> str: ...
