@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from firmware_bridge.ports import Port
     from firmware_bridge.types import Wire
 
+RECORDED = "monitor"
+"""The kind of source whose port is recorded; others run beside it."""
+
 OPENED, REFUSED, DATA, GONE = "opened", "refused", "data", "gone"
 CALLED = "called"  # another one than before, whose data follow
 

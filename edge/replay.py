@@ -18,7 +18,7 @@ from edge.bundle.load import load
 from edge.clock import ManualClock
 from edge.errors import StartError
 from edge.pipeline.pipeline import build
-from edge.recorded_ports import ReplayPorts
+from edge.recorded_ports import RECORDED, ReplayPorts
 from edge.recording import read_recording
 from edge.store.codec import decode_result, encode_result
 from edge.types import SourceLost
@@ -77,7 +77,7 @@ def recompute(recording: Path, config: Config, bundle: Bundle | None = None) -> 
 
 def _with_ports(config: Config) -> list[Part]:
     """Only these were recorded; others ran beside them."""
-    parts = [part for part in config.sources if part.kind == "monitor"]
+    parts = [part for part in config.sources if part.kind == RECORDED]
     if not parts:
         raise StartError(f"{config.path}: no source has a port", "replay one with a monitor")
     return parts

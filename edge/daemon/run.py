@@ -23,7 +23,7 @@ from edge.daemon.wiring import Wiring, prepare, serving
 from edge.errors import StartError
 from edge.log import log
 from edge.pipeline.decide import Ids
-from edge.recorded_ports import RecordingPorts
+from edge.recorded_ports import RECORDED, RecordingPorts
 from edge.recording import Header, RecordingWriter
 from edge.sources.monitor import Monitor
 from edge.store.writer import JournalWriter
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from edge.daemon.wiring import Served
     from edge.types import Result
 
-PORT = "monitor"
-"""The kind of source that has a port, whose bytes can be recorded."""
 JOURNAL = "journal.db"
 
 
@@ -131,7 +129,7 @@ def assembled(
 ) -> Iterator[Daemon]:
     """Everything of one daemon, opened; closed in reverse, what was decided being committed.
 
-    `record` names a new file for the bytes of every port. `sinks` see results at once. Raises
+    `record` names a new file for the bytes of monitors' ports. `sinks` see results at once. Raises
     `StartError` or `LinkError` when it cannot start.
     """
     prepared = prepare(settings)
@@ -189,8 +187,8 @@ def _opened(part: Part, kept: RecordingWriter | None, clock: Clock) -> Iterator[
 
 
 def _built(part: Part, kept: RecordingWriter | None) -> Any:
-    """Only what comes from a port is recorded; the rest runs beside it."""
-    if kept is None or part.kind != PORT:
+    """Only a monitor's port is recorded; the rest runs beside it."""
+    if kept is None or part.kind != RECORDED:
         return part.build()
     return part.factory(part.options, RecordingPorts(part.options.name, kept))
 
@@ -199,14 +197,14 @@ def _recording(
     path: str, settings: Config, served: Mapping[str, Served], anchor: WallAnchor
 ) -> RecordingWriter:
     """Of the ports; a replay needs to know the one bundle that they feed."""
-    ports = {part.bundle for part in settings.sources if part.kind == PORT}
+    ports = {part.bundle for part in settings.sources if part.kind == RECORDED}
     if len(ports) != 1:
         raise StartError(
             f"sources with a port feed {len(ports)} bundles", "record a configuration with just one"
         )
     for part in settings.sources:
-        if part.kind != PORT:
-            log("not_recorded", source=part.name, cause="it has no port")
+        if part.kind != RECORDED:
+            log("not_recorded", source=part.name, cause="only a monitor's port is recorded")
     (name,) = ports
     each = served[name]
     created = anchor.utc(anchor.t_ns)

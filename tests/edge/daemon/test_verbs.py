@@ -68,7 +68,8 @@ def test_what_has_no_port_runs_beside_a_recording(
     recording, out = tmp_path / "ward.rec", tmp_path / "again.jsonl"
     done = medge("record", str(bedside.config), str(recording), "--seconds", "8")
     assert done.returncode == 0, done.stderr
-    assert '"source": "texts"' in next(x for x in done.stderr.splitlines() if "not_recorded" in x)
+    said = next(x for x in done.stderr.splitlines() if "not_recorded" in x)
+    assert '"source": "texts"' in said and "only a monitor's port is recorded" in said
     live = [line for line in bedside.lines() if line["source"] == "monitor"]
     assert [x["kind"] for x in bedside.lines() if x["source"] == "texts"] == ["diagnosis"]
     assert medge("replay", str(recording), str(bedside.config), "--out", str(out)).returncode == 0
