@@ -113,8 +113,15 @@ def _require_fit(part: Part, bundle: Bundle) -> None:
             f"source '{part.name}' gives {gives}, bundle '{bundle.name}' takes {takes}",
             "name another bundle, or another kind of source",
         )
-    if hasattr(part.factory, "serve") and bundle.manifest.features is not None:
-        part.build().serve(bundle.manifest.features)
+    if hasattr(part.factory, "serve"):
+        _serve(part.build(), bundle.manifest)
+
+
+def _serve(source: Any, manifest: Manifest) -> None:
+    """Tell a source that asks for it what it is to give."""
+    wanted = manifest.signal or manifest.features
+    if hasattr(source, "serve") and wanted is not None:
+        source.serve(wanted)
 
 
 @contextmanager
@@ -171,10 +178,9 @@ class Wiring:
     def lane(self, part: Part, source: Any) -> Lane:
         """The lane of one opened source."""
         served = self.served[part.bundle]
+        _serve(source, served.bundle.manifest)
         if served.bundle.manifest.kind == SIGNAL:
             return self._signal(part, source, served)
-        if hasattr(source, "serve") and served.bundle.manifest.features is not None:
-            source.serve(served.bundle.manifest.features)
         progress, begun_anew = self._left_behind(part, source.name, served)
         first = {part.bundle: self._stage(part, part.bundle, source.name)}
         chained = {

@@ -23,7 +23,9 @@ SOURCES = {
 
 
 class Source(Protocol):
-    """Driven by the daemon's loop, which tells the time, monotonic ns; nothing here waits."""
+    """Driven by the daemon's loop, which tells the time, monotonic ns; nothing here waits. One that
+    can tell before it is opened whether it is what a bundle needs has `serve(signal)` besides,
+    called before the first `poll`; it raises `StartError` where it is not."""
 
     @property
     def name(self) -> str: ...

@@ -69,6 +69,17 @@ def test_unit_that_is_not_the_devices(tmp_path: Path) -> None:
     assert "uV" in one_line(done)
 
 
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_a_rate_that_is_not_the_bundles(tmp_path: Path, verb: str) -> None:
+    """Said before any port is opened, not when the first samples come."""
+    config = Path(written(tmp_path))
+    config.write_text(config.read_text() + "rate_hz = 500.0\n")
+    done = medge(verb, str(config))
+    assert done.returncode == 2
+    line = one_line(done)
+    assert "at 500 Hz, the bundle needs MDC_ECG_ELEC_POTL_II at 250 Hz" in line
+
+
 def test_tampered_bundle(tmp_path: Path) -> None:
     copy = tmp_path / "bundle"
     shutil.copytree(REFERENCE / "ecg-beat", copy)
