@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MAX_READS_PER_POLL = 16  # a flood must not keep the caller's loop
 GARBAGE_BYTES = 128  # fewer unrecognised bytes than this are a torn frame, not garbage
+GARBAGE_SHARE = 0.5  # of the bytes of each of `GARBAGE_RUN` seconds in a row: the line is not fit
+GARBAGE_RUN = 3
 RETRY_MAX_S = 5.0
 CONNECT_S = 3.0  # a peer on the ward's network answers in milliseconds
 
@@ -86,6 +88,9 @@ class Link:
         self._look_at_ns: int | None = None
         self._told: Loss | None = None  # the loss last reported
         self._unread_bytes = 0  # since the deadline was last set
+        self._judged_ns = 0  # when the share of garbage was last looked at, what had come by then,
+        self._judged = Counters()
+        self._bad_seconds = 0  # and how often in a row it was too much
         self._feeds: dict[str, _Feed] = {}
         self._peers = 1
         self._alerts: set[tuple[str, str]] = set()  # that last: code and channel
@@ -142,6 +147,8 @@ class Link:
         try:
             self._look_later(self._port, now_ns)
             self._read(self._port, now_ns, out)
+            if self._session.state is State.STREAMING:
+                self._judge(now_ns, out)
             deadline_ns = self._session.deadline_ns
             if self._port is not None and deadline_ns is not None and now_ns >= deadline_ns:
                 self._time_out(now_ns, out)
@@ -258,6 +265,7 @@ class Link:
             self._tally["ups"] += 1
             self._failures = 0
             self._told = None
+            self._judged_ns, self._judged = now_ns, self._decoder.counters
             out.append(LinkUp(now_ns))
             for alert in self._held.values():
                 self._tell(alert, out)
@@ -282,6 +290,20 @@ class Link:
         if step.send and self._port is not None:
             assert isinstance(step.send, bytes)
             self._port.write(step.send)
+
+    def _judge(self, now_ns: int, out: list[LinkMessage]) -> None:
+        """Whether most of what comes is no frame: another baud rate, noise, another device. Single
+        frames that pass for good ones must not keep such a link up."""
+        counters, before = self._decoder.counters, self._judged
+        heard_bytes = counters.received_bytes - before.received_bytes
+        if now_ns < self._judged_ns + NS_PER_S or heard_bytes < GARBAGE_BYTES:
+            return
+        share = (counters.skipped_bytes - before.skipped_bytes) / heard_bytes
+        self._judged_ns, self._judged = now_ns, counters
+        self._bad_seconds = self._bad_seconds + 1 if share > GARBAGE_SHARE else 0
+        if self._bad_seconds >= GARBAGE_RUN:
+            detail = f"{min(share, 1.0):.0%} of the bytes are in no frame"
+            self._lose(Loss.GARBAGE, detail, now_ns, out)
 
     def _time_out(self, now_ns: int, out: list[LinkMessage]) -> None:
         waited_in, unread_bytes = self._session.state.value, self._unread_bytes
@@ -314,6 +336,7 @@ class Link:
     def _reset_decoder(self) -> None:
         self._past = _sum(self._past, self._decoder.counters)
         self._decoder = self._device.decoder()
+        self._judged, self._bad_seconds = Counters(), 0
         self._alerts.clear()
         self._held.clear()
         for feed in self._feeds.values():

@@ -221,8 +221,7 @@ class Decoder:
             if not record.damaged and self._waves:
                 self._reject("stream")
             for wave in self._waves:
-                wave.lose(self._out)
-                self._splitter.tally["lost"] += 1
+                self._splitter.tally["lost"] += wave.lose(self._out)
             return
         self._running = True
         is_patient = not self._alerts.get("texts")
@@ -314,9 +313,11 @@ class _Wave:
         value = None if count is None else self.stream.value(count)
         self._values.append(math.nan if value is None else value)
 
-    def lose(self, out: list[Message]) -> None:
+    def lose(self, out: list[Message]) -> int:
+        """A sample is missing; how many are: before the first one, none."""
         self.give(out)
-        self._lost += 1
+        self._lost += self._seq > 0
+        return int(self._seq > 0)
 
     def give(self, out: list[Message]) -> None:
         if not self._values:

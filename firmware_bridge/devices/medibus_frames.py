@@ -13,9 +13,10 @@ inside a response: its bytes do not count in the response's sum.
 
 Realtime: a sync byte `1101 dddd` names which of streams 1 to 4 follow, then come pairs: sync
 commands `1100 cccc` `1100 aaaa` and data `10 llllll` `10 hhhhhh` (12 bits, low half first). It has
-no checksum: a record is trusted when it consists of whole pairs, holds just as many data as its
-sync byte names, and the sync byte of the next one stands behind it (which holds each record back
-until then). A damaged bit of a value cannot be seen.
+no checksum: a record is good when it consists of whole pairs, holds just as many data as its sync
+byte names, and the sync byte of the next one stands behind it (which holds each record back until
+then). Noise makes such records too, one in some thousand bytes, so after the start or a damaged one
+only the `SURE`rd in a row is trusted. A damaged bit of a value cannot be seen.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ XON, XOFF = 0x11, 0x13
 MAX_FRAME_BYTES = 4096
 MAX_RECORD_BYTES = 64
 STREAMS = 4
+SURE = 3
 
 SYNC, SYNC_COMMAND, DATA = 0xD0, 0xC0, 0x80
 CORRUPT_RECORD = 0xCF
@@ -46,7 +48,7 @@ class Frame:
 @dataclass(frozen=True, slots=True)
 class Record:
     """The readings (12-bit numbers) of one moment by stream, 0 the first. `damaged`: there was one,
-    but what it said is not to be trusted."""
+    but what it said is not to be trusted, or not yet."""
 
     readings: dict[int, int]
     damaged: bool = False
@@ -88,6 +90,7 @@ class Splitter:
         self.rejects: Counter[str] = Counter()
         self._open: list[bytearray] = []  # slow frames, the innermost last
         self._record = bytearray()
+        self._run = 0  # good records that hold readings, since the last damaged one
         self._skipped = False  # bytes were skipped since the last good frame
         self._out: list[Frame | Record] = []
 
@@ -146,21 +149,30 @@ class Splitter:
         elif not self._record:
             self._skip(1)
         elif len(self._record) >= MAX_RECORD_BYTES:
-            self.rejects["record"] += 1
-            self._skip(len(self._record) + 1)
+            self._doubt(len(self._record) + 1)
             self._record = bytearray()
-            self._out.append(Record({}, damaged=True))
         else:
             self._record.append(byte)
 
     def _end_record(self, body: bytes) -> None:
         readings = readings_of(body)
         if readings is None:
-            self.rejects["record"] += 1
+            self._doubt(len(body))
+            return
+        self._run += bool(readings)
+        if self._run < SURE:
             self._skip(len(body))
+            self._out.append(Record({}, damaged=True))
         else:
             self._accept()
-        self._out.append(Record(readings or {}, damaged=readings is None))
+            self._out.append(Record(readings))
+
+    def _doubt(self, n: int) -> None:
+        """A record of `n` bytes is damaged, and the line with it."""
+        self._run = 0
+        self.rejects["record"] += 1
+        self._skip(n)
+        self._out.append(Record({}, damaged=True))
 
     def _accept(self) -> None:
         self.tally["frames"] += 1

@@ -5,17 +5,22 @@ it."""
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from firmware_bridge import link
 from firmware_bridge.devices import device
 from firmware_bridge.emulators.emulated import EMULATORS
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
-from firmware_bridge.link import RETRY_MAX_S, Link
+from firmware_bridge.link import GARBAGE_BYTES, GARBAGE_RUN, RETRY_MAX_S, Link
 from firmware_bridge.session import NS_PER_S, State
 from firmware_bridge.types import Alert, AlertKind, LinkLost, LinkUp, Loss, Numeric, SampleBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.slow
 
@@ -109,11 +114,79 @@ def test_control_at_the_right_rate_it_is_read() -> None:
 
 @pytest.mark.parametrize("name", SERIAL)
 def test_at_another_baud_rate_nothing_is_a_value(name: str, wire: Any) -> None:
-    """Half, double and other rates, as cables and menus have them."""
-    said = said_by(wire, name, 3.0)[:3000]
+    """Half, double and other rates, as cables and menus have them; of a decoder that has heard
+    nothing yet, and of one that has been set up on the running link."""
     for ratio in (0.25, 0.5, 2.0, 3.0, 4.0, 12.0):
-        decoder = device(name).decoder()
-        assert not values(decoder.feed(misread(said, ratio))), ratio
+        wired = wire(name)
+        wired.run(3.0)
+        garbled = misread(wired.cable.said[:3000], ratio)
+        assert not values(device(name).decoder().feed(garbled)), ratio
+        running = wired.link._decoder
+        running.feed(b"\xd0")  # in MEDIBUS the end of the true record under way
+        assert not measured(running.feed(garbled)), ratio
+
+
+def heard_instead(
+    wired: Any, what: Callable[[list[bytes]], list[bytes]], limit_s: float
+) -> tuple[list[Any], float]:
+    """What the link says while `what` takes the place of each frame, until it is lost; and when
+    that was, s from then on."""
+    take, found, began_s = wired.cable._take, [], wired._t_s
+    wired.cable._take = lambda frames: take(what(list(frames)))
+    while wired._t_s < began_s + limit_s and not any(isinstance(m, LinkLost) for m in found):
+        wired.cable._take([])
+        found += wired.run(0.05)
+    return found, wired._t_s - began_s
+
+
+def measured(messages: list[Any]) -> list[Any]:
+    return [
+        m for m in messages
+        if (isinstance(m, Numeric) and m.value is not None)
+        or (isinstance(m, SampleBlock) and np.isfinite(m.samples).any())
+    ]  # fmt: skip
+
+
+def noise_of(name: str, seed: int = 1) -> Callable[[list[bytes]], list[bytes]]:
+    """Random bytes as fast as the line carries them; 1,000 a second on a network."""
+    made, rng = device(name), random.Random(seed)
+    per_s = 1000.0 if name in ON_TCP or made.datagrams else made.wire.bytes_per_s
+    return lambda frames: [] if frames else [rng.randbytes(int(per_s * 0.05))]
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_noise_on_a_running_link_is_garbage_and_no_value(name: str, wire: Any) -> None:
+    wired = wire(name)
+    assert any(isinstance(m, LinkUp) for m in wired.run(12.0))
+    found, after_s = heard_instead(wired, noise_of(name), 8.0)
+    assert [m.reason for m in found if isinstance(m, LinkLost)] == [Loss.GARBAGE]
+    assert after_s <= 6.0
+    assert not measured(found)
+
+
+@pytest.mark.parametrize("name", EMULATORS)
+def test_one_good_frame_in_ten_does_not_keep_a_link_up(name: str, wire: Any) -> None:
+    wired, rng = wire(name), random.Random(1)
+    assert any(isinstance(m, LinkUp) for m in wired.run(12.0))
+    wanted_s = GARBAGE_BYTES * 12.0 / len(wired.cable.said)  # until it can be judged
+    limit_s = 4.0 + (GARBAGE_RUN + 1) * max(1.0, wanted_s)
+    found, _ = heard_instead(
+        wired,
+        lambda frames: [f if rng.random() < 0.1 else rng.randbytes(len(f)) for f in frames],
+        limit_s,
+    )
+    assert [m.reason for m in found if isinstance(m, LinkLost)], f"up after {limit_s:.0f} s"
+
+
+def test_control_without_the_share_of_garbage_they_stay_up(
+    wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "GARBAGE_SHARE", 99.0)
+    for name in ("hl7-oru", "nonin-13"):
+        with pytest.raises(AssertionError, match="up after"):
+            test_one_good_frame_in_ten_does_not_keep_a_link_up(name, wire)
+    with pytest.raises(AssertionError):
+        test_noise_on_a_running_link_is_garbage_and_no_value("hl7-oru", wire)
 
 
 @pytest.mark.parametrize("name", STREAMS)
