@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edge.recording import Record
 from edge.sources.attached import RealPorts
 from firmware_bridge.errors import LinkError
-from firmware_bridge.ports import Connecting, look_every_s, peers_of
+from firmware_bridge.ports import Connecting, is_once, look_every_s, peers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,6 +82,7 @@ class _RecordingPort:
         self._ports = ports
         self.peers = 1
         self.look_every_s = look_every_s(port)
+        self.once = is_once(port)
         self.fileno = port.fileno
         self.write = port.write
         self.close = port.close

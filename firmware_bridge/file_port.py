@@ -1,7 +1,7 @@
 """A captured byte stream as a port: `file://capture.bin?pace=real|fast`.
 
 Paced at the rate of the wire it was captured on, or as fast as it is read; its end is the device
-gone. What is written to it goes nowhere.
+gone for good. What is written to it goes nowhere.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def open_file(address: Address, wire: Wire) -> Port:
 class _FilePort:
     """The end of a pipe; a thread puts the file into it. Unlike a file's, its descriptor can be
     waited on."""
+
+    once = True
 
     def __init__(self, file: BinaryIO, path: str, bytes_per_s: float | None) -> None:
         self._path = path

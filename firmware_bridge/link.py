@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import DialogueError, LinkError
-from firmware_bridge.ports import Connecting, look_every_s, peers_of
+from firmware_bridge.ports import Connecting, is_once, look_every_s, peers_of
 from firmware_bridge.ports import open_port as open_any
 from firmware_bridge.session import NS_PER_S, Event, Session, State
 from firmware_bridge.types import (
@@ -52,7 +52,7 @@ def retry_delay_s(failures: int, random01: float) -> float:
 
 
 class Link:
-    """A device on a port, for as long as it is wanted.
+    """A device on a port, for as long as it is wanted; on a capture, until that is over.
 
     Its times are real time, not a replay's: they measure the patience with a device.
 
@@ -86,6 +86,7 @@ class Link:
         self._failures = 0
         self._retry_at_ns: int | None = None
         self._look_at_ns: int | None = None
+        self._is_once = False
         self._told: Loss | None = None  # the loss last reported
         self._unread_bytes = 0  # since the deadline was last set
         self._judged_ns = 0  # when the share of garbage was last looked at, what had come by then,
@@ -200,6 +201,7 @@ class Link:
     def _opened(self, port: Port, now_ns: int) -> list[LinkMessage]:
         out: list[LinkMessage] = []
         self._port = port
+        self._is_once = is_once(port)
         self._look_later(port, now_ns)
         self._tally["opens"] += 1
         try:
@@ -318,7 +320,7 @@ class Link:
         self._losses[reason.value] += 1
         self._failures += 1
         delay_s = retry_delay_s(self._failures, self._random01())
-        self._retry_at_ns = now_ns + int(delay_s * NS_PER_S)
+        self._retry_at_ns = None if self._is_once else now_ns + int(delay_s * NS_PER_S)
         if reason is not self._told:
             self._told = reason
             out.append(LinkLost(now_ns, reason, detail))

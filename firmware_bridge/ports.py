@@ -43,7 +43,7 @@ class Port(Protocol):
 
     One at whose other end several may call, one after the other, has `peers` besides: how many did
     (see `peers_of`). One that must be read now and then to notice that nobody is there any more
-    says how often: `look_every_s`.
+    says how often: `look_every_s`. One that would begin again with the same bytes has `once`.
     """
 
     def fileno(self) -> int: ...
@@ -77,6 +77,11 @@ def look_every_s(port: Port) -> float | None:
     """How often to read a port that has nothing to say; None: it becomes readable by itself."""
     every_s: float | None = getattr(port, "look_every_s", None)
     return every_s
+
+
+def is_once(port: Port) -> bool:
+    """Whether it is a recording: opened again it would say old things as if they were new."""
+    return bool(getattr(port, "once", False))
 
 
 def open_port(address: str, wire: Wire) -> Port | Connecting:

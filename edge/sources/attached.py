@@ -51,7 +51,8 @@ class Attached:
     def __init__(self, device: Device, port: str, source: str, ports: Ports | None = None) -> None:
         self._source = source
         self._ports = ports or RealPorts()
-        self._link = Link(device, port, open_port=self._ports.open)
+        joins = port.startswith("file://")  # a capture answers nothing
+        self._link = Link(device, port, join=joins, open_port=self._ports.open)
         self._freshness = Freshness()
         self._condition = LinkCondition()
 

@@ -289,6 +289,9 @@ def test_a_capture_runs_through_a_link(tmp_path: Path) -> None:
         messages += link.poll(0)
     assert sum(len(m.samples) for m in messages if isinstance(m, SampleBlock)) == 400
     assert isinstance(messages[-1], LinkLost) and "has ended" in messages[-1].detail
+    # For good: read once more it would give old samples as new ones.
+    assert (link.fileno(), link.next_deadline_ns()) == (None, None)
+    assert link.poll(3600 * NS_PER_S) == []
     link.close()
 
 

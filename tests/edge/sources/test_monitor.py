@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from edge.bundle.manifest import Channel, Signal, Step
 from edge.errors import StartError
 from edge.sources.monitor import Monitor, MonitorOptions
 from edge.types import SourceLost, Waveform
+from firmware_bridge.emulators.capture import captured
 from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
@@ -30,6 +32,9 @@ from firmware_bridge.types import (
     SampleBlock,
     Wire,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ECG, PLETH = "MDC_ECG_ELEC_POTL_II", "MDC_PULS_OXIM_PLETH"
 RATE_HZ = 500.0
@@ -275,6 +280,22 @@ def test_every_ecg_that_says_lead_off_is_off(device: str, unit: str) -> None:
     around = [w.leads_off for w in waves if not 3.5 < w.t_ns / NS_PER_S < 13.0]
     assert during and all(during)
     assert around and not any(around)
+
+
+def test_a_capture_of_a_device_that_wants_to_be_asked_is_heard_once(tmp_path: Path) -> None:
+    data = b"".join(frame.data for frame in captured("cyton", Scene(), 3.0)[0])
+    (tmp_path / "night.bin").write_bytes(data)
+    port = f"file://{tmp_path}/night.bin?device=cyton&pace=fast"
+    source = Monitor(MonitorOptions(port=port, mdc=ECG, unit="mV"))
+    source.open(0)
+    found: list[Waveform | SourceLost] = []
+    while not any(isinstance(item, SourceLost) for item in found):
+        assert select.select([source.fileno()], [], [], 5)[0]
+        found += source.poll(NS_PER_S)
+    assert len(samples([w for w in found if isinstance(w, Waveform)])) > 700
+    assert source.fileno() is None
+    assert source.poll(60 * NS_PER_S) == []
+    source.close()
 
 
 def test_after_a_loss_nothing_is_remembered() -> None:
