@@ -19,6 +19,7 @@ SOURCES = {
     "images": "edge.sources.spool:IMAGES",
     "rows": "edge.sources.spool:ROWS",
     "vitals": "edge.sources.vitals:Vitals",
+    "mcu": "edge.sources.mcu:Microcontroller",
 }
 
 

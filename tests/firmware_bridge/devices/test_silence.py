@@ -28,7 +28,7 @@ PROTOCOLS_OWN_S = {
     "mindray-pm60": 3.0,  # a message a second: three
     "nellcor": 5.0,  # a line every two seconds: two
     "nonin-13": 600.0,  # spot checks, when somebody makes one
-    "nonin-8": 5.0,  # a reading a second, and none while it is set up anew: five
+    "nonin-8": 5.0,  # a reading a second: five
     "pb840": 7.0,  # asked every 2 s, and 1.3 s of answer: three
     "phd-blood-pressure": 300.0,  # measures when somebody wants it
     "phd-oximeter": 300.0,  # 20601 has no pace; values that were of one are stale after three
