@@ -149,6 +149,19 @@ def doctor(
 
 
 @app.command()
+def listen(
+    port: Annotated[str, typer.Argument(help="/dev/ttyUSB0, serial:///dev/x?device=nonin-7, ...")],
+    device: Annotated[str, typer.Option(help="Where the address does not say it.")] = "",
+    map: Annotated[str, typer.Option(help="File of registers, for modbus.")] = "",
+    seconds: Annotated[Optional[float], typer.Option(help="Stop after this long.")] = None,
+    json: Json = False,
+) -> None:
+    """What does a device say? Example: medge listen /dev/ttyUSB0 --device nonin-7"""
+    _call("edge.listen:listen", port=port, device=device, map_path=map, seconds=seconds,
+          as_json=json)  # fmt: skip
+
+
+@app.command()
 def mcu(
     port: str,
     firmware: Annotated[

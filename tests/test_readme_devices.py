@@ -38,10 +38,11 @@ def test_the_configuration_is_accepted(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_the_commands_run_as_they_stand_there(tmp_path: Path) -> None:
-    """The emulated monitor is asked by nobody, so it says nothing: listening finds nothing."""
+    """The emulated monitor says nothing unasked: `listen` asks it, and only hearing finds none."""
     script = tmp_path / "faults.toml"
     script.write_text('[[fault]]\nat_s = 2.0\nduration_s = 1.0\nkind = "bitflip"\n')
-    devices, emulate, probe = block("sh").strip().replace("/tmp/monitor", "monitor").splitlines()
+    commands = block("sh").strip().replace("/tmp/monitor", "monitor")
+    devices, emulate, listen, probe = commands.splitlines()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def command(line: str) -> list[str]:
@@ -57,10 +58,15 @@ def test_the_commands_run_as_they_stand_there(tmp_path: Path) -> None:
             while not (tmp_path / "monitor").exists():
                 assert time.monotonic() < limit_s, "the emulator did not come up"
                 time.sleep(0.02)
+            heard = subprocess.run(
+                command(listen), cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
             done = subprocess.run(
                 command(probe), cwd=tmp_path, env=environment, capture_output=True, text=True
             )
         finally:
             running.terminate()
+    assert heard.returncode == 0, heard.stderr
+    assert "link up" in heard.stdout and "MDC_ECG_HEART_RATE  72 /min" in heard.stdout
     assert done.returncode == 1
     assert "monitor" in done.stdout + done.stderr
