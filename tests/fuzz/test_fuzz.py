@@ -3,11 +3,12 @@ run them at length. Each has a control that it must find."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from firmware_bridge.devices import DEVICES
 from firmware_bridge.types import Counters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from firmware_bridge.types import Message
 
 HERE = Path(__file__).parent
@@ -67,12 +70,56 @@ def test_a_hundred_thousand_damaged_frames(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def claims() -> Any:
-    spec = importlib.util.spec_from_file_location("claims", HERE / "claims.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def beside(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """`beside(name)`: a module of this folder."""
+    monkeypatch.syspath_prepend(str(HERE))
+    return importlib.import_module
+
+
+def unchecked(body: bytes, check_bytes: int) -> bytes:
+    return body[:-check_bytes]
+
+
+WITHOUT_CHECK = [
+    ("ge-s5", "firmware_bridge.devices.ge_s5_records.checked", partial(unchecked, check_bytes=1)),
+    ("mcu", "firmware_bridge.mcu.framing.crc_x25", lambda _: Whatever()),
+    ("modbus", "firmware_bridge.devices.modbus.crc16", lambda _: 0),
+    ("nonin-7", "firmware_bridge.devices.nonin._sum_is_right", lambda buffer, at: True),
+    (
+        "philips-intellivue", "firmware_bridge.devices.philips_frames.checked",
+        partial(unchecked, check_bytes=2),
+    ),
+]  # fmt: skip
+
+
+class Whatever:
+    """A check that is always as it was sent."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize(("name", "check", "none"), WITHOUT_CHECK)
+def test_control_the_campaign_sees_a_check_that_is_not_made(
+    name: str, check: str, none: Any, beside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrupt = beside("corrupt")
+    clean = corrupt.clean_frames(name)
+    corrupt.require_checked(name, corrupt.campaign(name, clean, 500))
+    monkeypatch.setattr(check, none)
+    with pytest.raises(AssertionError, match=f"{name} takes damaged frames"):
+        corrupt.require_checked(name, corrupt.campaign(name, clean, 500))
+
+
+def test_every_target_says_what_its_check_lets_through(beside: Any) -> None:
+    assert set(beside("checks").CHECKS) == set(beside("targets").NAMES)
+
+
+@pytest.fixture
+def claims(beside: Any) -> Any:
+    return beside("claims")
 
 
 class Forgetful:
