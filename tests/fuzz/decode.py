@@ -22,14 +22,10 @@ import atheris
 with atheris.instrument_imports(include=["firmware_bridge", "planted"]):
     import claims
     import planted
+    import targets
 
-    from firmware_bridge.devices import DEVICES, device
-    from firmware_bridge.emulators.capture import captured
-    from firmware_bridge.emulators.emulated import EMULATORS
-    from firmware_bridge.emulators.patient import Scene
-
-    for each in DEVICES:
-        device(each)  # their modules are loaded, and instrumented, here
+    for each in targets.NAMES:
+        targets.decoder_of(each)  # their modules are loaded, and instrumented, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,15 +46,15 @@ def decoder_of(name: str) -> tuple[Callable[[], Decoder], bool]:
     """A maker of decoders, and whether it takes datagrams."""
     if name == "planted":
         return planted.Decoder, False
-    return device(name).decoder, device(name).datagrams
+    return targets.decoder_of(name)
 
 
 def seeds(name: str) -> list[bytes]:
     """Pieces of a clean stream, or single datagrams."""
-    if name not in EMULATORS:
+    said = [] if name == "planted" else targets.said_by(name, SEED_S)
+    if not said:
         return [bytes(LEAST_BYTES)]
-    said = [frame.data for frame in captured(name, Scene(), SEED_S)[0]]
-    if device(name).datagrams:
+    if decoder_of(name)[1]:
         return said[:SEEDS]
     size = max(LEAST_BYTES, 2 * max(map(len, said)))
     return claims.cut(b"".join(said), size)[:SEEDS]
@@ -86,7 +82,7 @@ def pieces(data: bytes, how: int) -> list[bytes]:
 
 def fuzz(name: str, options: list[str]) -> None:
     """Does not return: libFuzzer ends the process, with 0 when nothing was found."""
-    names = list(DEVICES) if name == "every" else [name]
+    names = list(targets.NAMES) if name == "every" else [name]
     corpus = FOLDER / name
     corpus.mkdir(parents=True, exist_ok=True)
     longest = 0
@@ -107,7 +103,7 @@ def table(runs: int) -> int:
     found."""
     print(f"{'decoder':24} {'executions':>10} {'per s':>7} {'edges':>6} {'RSS MB':>7}  outcome")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda name: row(name, runs), DEVICES))
+        found = list(pool.map(lambda name: row(name, runs), targets.NAMES))
     return int(any(found))
 
 
