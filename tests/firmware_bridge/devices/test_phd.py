@@ -69,12 +69,66 @@ def test_a_blood_pressure_monitor_of_the_standard_configuration(vector: Any) -> 
     ]
 
 
+def test_a_blood_pressure_monitor_that_says_its_configuration(vector: Any) -> None:
+    """The same report after H221. As published, six bytes stand in that twice, which its lengths
+    show; without them it is whole."""
+    config = vector("H221_ID_02BC").replace(bytes.fromhex("0a730002f040"), b"", 1)
+    found, _ = heard(vector("H211"), config, vector("H241_ID_02BC"))
+    assert [value for _, value, _ in told(found)] == [120.0, 80.0, 100.0, 60.0]
+
+
 def test_a_scale_whose_report_needs_its_configuration(vector: Any) -> None:
-    """H241_ID_05DC has the object 3 (body mass index) besides: only with its configuration (H221,
-    here of another device) is it known; without, nothing of the report is taken."""
+    """H241: 76.2 kg at 2007-12-06 12:10:00, 76.0 kg at 20:05:00, and a body mass index each time,
+    which is left out. That object is in the configuration that goes before (H221) alone: without
+    it nothing of the report is taken."""
+    found, decoder = heard(vector("H211"), vector("H221_ID_05DC"), vector("H241_ID_05DC"))
+    assert told(found) == [("MDC_MASS_BODY_ACTUAL", weight, "kg") for weight in (76.2, 76.0)]
+    evening_ns = calendar.timegm((2007, 12, 6, 20, 5, 0)) * 10**9
+    assert [m.device_ns for m in found if isinstance(m, Numeric)] == [NOON_NS, evening_ns]
+    assert decoder.counters.rejects == {"unknown measurement": 2}
     found, decoder = heard(vector("H211_ID_05DC"), vector("H241_ID_05DC"))
     assert told(found) == []
     assert decoder.counters.rejects == {"lengths": 1}
+
+
+def test_the_standard_configuration_of_a_scale_is_as_it_says_itself(vector: Any) -> None:
+    _, decoder = heard(vector("H211_ID_05DC"), vector("weighing_scale/std_config_05DC"))
+    assert decoder._metrics == phd_apdu.STANDARD[1500]
+
+
+def test_a_pedometer_is_heard_and_nothing_of_it_taken(vector: Any) -> None:
+    """Its configuration 4001 is answered; 56 bytes lie behind its end, where the next APDU is."""
+    request, config = (
+        vector(f"pedometer/pedometer_{name}") for name in ("association_request", "noti_config")
+    )
+    found, decoder = heard(request, config, vector("H211_ID_0190"), vector("H241_ID_0190"))
+    assert sent(found)[1][-4:] == bytes.fromhex("40010000")
+    assert [v for _, v, _ in told(found)] == [98.0, 72.0]
+    assert decoder.counters.rejects == {"no APDU": 1}
+    assert decoder.counters.skipped_bytes == 56
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["H233", "H233_ID_0190", "H233_ID_02BC", "H233_ID_05DC", "H232", "H212", "rx_aare_example_one"],
+)
+def test_what_is_no_word_of_an_agent_to_us_changes_nothing(vector: Any, name: str) -> None:
+    """Answers to a question that is never asked (who made it, its number), and a manager's own
+    words."""
+    found, decoder = heard(vector("H211_ID_0190"), vector(name), vector("H241_ID_0190"))
+    assert [v for _, v, _ in told(found)] == [98.0, 72.0]
+    assert len(sent(found)) == 2
+    assert not decoder.counters.rejects
+
+
+def test_the_answers_to_associations_are_those_of_the_standard(vector: Any) -> None:
+    """H212 (configuration unknown) and the accepted one of another manager, but for who we are."""
+    for asked, answered, system_id in (
+        ("H211", "H212", "1122334455667788"),
+        ("H211_ID_0190", "rx_aare_example_one", "8877665544332211"),
+    ):
+        due = vector(answered).replace(bytes.fromhex(system_id), phd_apdu.OUR_SYSTEM_ID)
+        assert sent(heard(vector(asked))[0]) == [due]
 
 
 def test_a_configuration_of_its_own_and_stored_weights_of_one_person(vector: Any) -> None:
@@ -143,7 +197,15 @@ def test_a_length_that_is_damaged_does_not_swallow_what_follows(vector: Any, noi
 
 
 @pytest.mark.parametrize(
-    "name", ["rx_rlrq_normal", "rx_rlre_normal", "rx_abrt_undefined", "rx_abrt_buffer_overflow"]
+    "name",
+    [
+        "rx_rlrq_normal",
+        "rx_rlre_normal",
+        "rx_abrt_undefined",
+        "rx_abrt_buffer_overflow",
+        "rx_abrt_config_timeout",
+        "rx_abrt_response_timeout",
+    ],
 )
 def test_the_end_of_an_association_forgets_it(vector: Any, name: str) -> None:
     found, decoder = heard(vector("H211_ID_0190"), vector(name), vector("H241_ID_0190"))
