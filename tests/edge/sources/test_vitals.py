@@ -10,11 +10,13 @@ from edge.bundle.manifest import Features, Quantity
 from edge.errors import StartError
 from edge.sources.vitals import Vitals, VitalsOptions
 from edge.types import Given, SourceLost
+from firmware_bridge.devices import device
 from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Patient, Scene
 from firmware_bridge.errors import LinkError
 from firmware_bridge.session import NS_PER_S
+from firmware_bridge.types import Numeric, Validity
 
 FEATURES = Features(
     columns=(
@@ -29,8 +31,9 @@ FEATURES = Features(
 class Memory:
     """A port that exists in memory, with an emulated oximeter at its end."""
 
-    def __init__(self, *faults: Fault) -> None:
-        self._device = emulated("phd-oximeter", Scene(Patient(), faults))
+    def __init__(self, *faults: Fault, device: str = "phd-oximeter") -> None:
+        self.device = device
+        self._device = emulated(device, Scene(Patient(), faults))
         self._inbox = b""
         self.t_s = 0.0
         self.there = True
@@ -59,7 +62,7 @@ class Memory:
 
 
 def run(port: Memory, seconds: float, settle: bool = True) -> list[Given | SourceLost]:
-    vitals = Vitals(VitalsOptions(device="phd-oximeter", port="memory"), port)
+    vitals = Vitals(VitalsOptions(device=port.device, port="memory"), port)
     vitals.serve(FEATURES)
     vitals.open(0)
     found: list[Given | SourceLost] = []
@@ -88,6 +91,28 @@ def test_a_course_begins_and_each_step_gives_the_means_of_its_values() -> None:
 def test_a_sensor_that_is_off_gives_rows_without_values() -> None:
     found = rows(run(Memory(Fault(4.0, 4.0, Kind.LEAD_OFF)), 12.0))
     assert [set(row) for row in found] == [{"Pulse", "Sat"}, set(), {"Pulse", "Sat"}]
+
+
+class Doubtful(Memory):
+    """An oximeter that prints numbers, and that its signal is poor, after 4 s and up to 8 s."""
+
+    def read(self) -> bytes:
+        line = super().read()
+        return line.replace(b"EXC=000800", b"EXC=000C00") if 4 < self.t_s <= 8 else line
+
+
+def test_a_questionable_value_is_in_no_row() -> None:
+    found = rows(run(Doubtful(device="masimo-ascii1"), 12.0))
+    assert [set(row) for row in found] == [{"Pulse", "Sat"}, set(), {"Pulse", "Sat"}]
+
+
+def test_control_a_questionable_value_has_a_number() -> None:
+    port = Doubtful(device="masimo-ascii1")
+    port.at(6 * NS_PER_S)
+    said = device("masimo-ascii1").decoder().feed(port.read())
+    values = [m for m in said if isinstance(m, Numeric)]
+    assert {m.validity for m in values} == {Validity.QUESTIONABLE}
+    assert all(m.value is not None for m in values)
 
 
 def test_rows_wait_for_the_one_before() -> None:
