@@ -1,26 +1,30 @@
-"""Plugs pulled again and again: how soon it is a technical condition, and that nothing leaks."""
+"""Plugs pulled again and again: how soon it is a technical condition, that nothing leaks, where the
+link finds its device again, and that nothing of before is heard then."""
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import random
 import select
 import socket
+import termios
 import threading
 import time
 import tracemalloc
+from array import array
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pytest
 
 from firmware_bridge.conditions import LinkCondition
-from firmware_bridge.devices import cyton
+from firmware_bridge.devices import cyton, masimo
 from firmware_bridge.emulators.pty import Pty
 from firmware_bridge.link import Link
 from firmware_bridge.session import NS_PER_S
-from firmware_bridge.types import Alert, AlertKind, LinkLost, SampleBlock
+from firmware_bridge.types import Alert, AlertKind, LinkLost, Numeric, SampleBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +65,9 @@ class OnPty:
     def hear(self) -> bytes:
         return self._pty.wait(5)
 
+    def heard_by_now(self) -> bytes:
+        return self._pty.wait(0)
+
     def say(self, data: bytes) -> None:
         assert self._pty.write(data) == len(data)
 
@@ -91,12 +98,40 @@ class OnTcp:
         self._peer.sendall(data)
 
 
+class ByIdentity:
+    """An adapter that is another tty each time, under the one name that udev gives to what it is
+    (/dev/serial/by-id). `tty` is the one that it is now."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = str(folder / "usb-OpenBCI-if00")
+        self._folder = folder
+        self._plugs = 0
+
+    def plug(self) -> None:
+        folder = self._folder / str(self._plugs)
+        folder.mkdir()
+        self._plugs += 1
+        self.tty = OnPty(folder)
+        self.tty.plug()
+        os.symlink(self.tty.address, self.address)
+
+    def unplug(self) -> None:
+        os.unlink(self.address)
+        self.tty.unplug()
+
+    def hear(self) -> bytes:
+        return self.tty.hear()
+
+    def say(self, data: bytes) -> None:
+        self.tty.say(data)
+
+
 class Bench:
     """A link that never waits to try again: its clock jumps there."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, address: str = "") -> None:
         self.place = place
-        self.link = Link(cyton.DEVICE, place.address, random01=lambda: 0.0)
+        self.link = Link(cyton.DEVICE, address or place.address, random01=lambda: 0.0)
         self.condition = LinkCondition()
         self.seen: list[type] = []
         self._now_ns = 0
@@ -170,6 +205,105 @@ def test_control_a_link_that_is_kept_open_is_seen(tmp_path: Path) -> None:
         bench.link.close()
         bench.place.unplug()
     assert after[0] >= before[0] + 3
+
+
+def test_an_adapter_that_comes_back_as_another_tty_is_followed(tmp_path: Path) -> None:
+    """And where it was, something else sits now, which hears nothing."""
+    place = ByIdentity(tmp_path)
+    bench = Bench(place)
+    bench.cycle()
+    stranger = place.tty
+    stranger.plug()
+    bench.cycle()
+    assert place.tty.address != stranger.address
+    assert bench.link.counters.reconnects == 1
+    assert stranger.heard_by_now() == b""
+    bench.link.close()
+    stranger.unplug()
+
+
+def test_control_the_name_of_a_tty_leads_to_a_stranger(tmp_path: Path) -> None:
+    place = ByIdentity(tmp_path)
+    bench = Bench(place, address=str(tmp_path / "0" / "port"))
+    bench.cycle()
+    stranger = place.tty
+    stranger.plug()
+    bench.opened()
+    assert stranger.hear() == b"v"
+    bench.link.close()
+    stranger.unplug()
+    place.unplug()
+
+
+def line(spo2_pct: int) -> bytes:
+    return masimo.encode(masimo.Line(0, spo2_pct, 72, 4.5, 0, 0x800))
+
+
+class Printed:
+    """A link to an oximeter that prints lines on a pty, and the saturations that it gave."""
+
+    def __init__(self, folder: Path) -> None:
+        self._pty = Pty(folder / "port")
+        self._pty.plug()
+        self.link = Link(masimo.DEVICE, str(folder / "port"), random01=lambda: 0.0)
+        self.spo2_pct: list[float | None] = []
+
+    def leave(self, data: bytes) -> None:
+        """What nobody reads: it waits in the tty."""
+        assert self._pty._fds is not None
+        self._pty.write(data)
+        limit_s = time.monotonic() + 5
+        while array("i", fcntl.ioctl(self._pty._fds[1], termios.FIONREAD, bytes(4)))[0] < len(data):
+            assert time.monotonic() < limit_s
+
+    def take(self, data: bytes, now_ns: int) -> None:
+        """What the link reads."""
+        fd, before = self.link.fileno(), len(self.spo2_pct)
+        assert fd is not None
+        self._pty.write(data)
+        while len(self.spo2_pct) == before:
+            assert select.select([fd], [], [], 5)[0]
+            self.spo2_pct += [
+                m.value for m in self.link.poll(now_ns)
+                if isinstance(m, Numeric) and m.channel == "MDC_PULS_OXIM_SAT_O2"
+            ]  # fmt: skip
+
+    def close(self) -> None:
+        self.link.close()
+        self._pty.unplug()
+
+
+def taken_after_old_bytes(folder: Path) -> Printed:
+    """Lines, and the beginning of one, lie in the tty before it is opened, at first and again
+    after a loss."""
+    printed = Printed(folder)
+    printed.leave(line(85) + line(86)[:40])
+    printed.link.open(0)
+    printed.take(line(98), 0)
+    lost_ns = 3600 * NS_PER_S
+    assert any(isinstance(m, LinkLost) for m in printed.link.poll(lost_ns))
+    printed.leave(line(87) + line(88)[:40])
+    again_ns = printed.link.next_deadline_ns()
+    assert again_ns is not None and printed.link.fileno() is None
+    printed.link.poll(again_ns)
+    printed.take(line(97), again_ns)
+    printed.close()
+    return printed
+
+
+def test_what_waited_before_the_port_was_opened_is_never_taken(tmp_path: Path) -> None:
+    printed = taken_after_old_bytes(tmp_path)
+    assert printed.spo2_pct == [98.0, 97.0]
+    assert printed.link.counters.stream.received_bytes == len(line(98) + line(97))
+
+
+def test_control_a_port_that_is_not_emptied_gives_old_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(termios, "tcflush", lambda fd, queue: None)
+    printed = taken_after_old_bytes(tmp_path)
+    assert printed.spo2_pct[0] == 85.0
+    assert 87.0 in printed.spo2_pct
 
 
 def measured() -> tuple[int, int, int]:
