@@ -363,8 +363,8 @@ DEVICE = Device(
     decoder=Decoder,
     feeds=tuple(WAVES.values()),
     numerics=NUMERICS,
-    proved_by="a trend record of 2009 decodes to what LNhealth asserts and VSCaptureWave prints; "
-    "requests are those of the specification's examples and of VSCaptureWave",
+    proved_by="a trend record of 2009 decodes to what LNhealth asserts and VSCaptureWave, run by "
+    "hand, prints; requests are those of the specification's examples and of VSCaptureWave",
     unproved="a real monitor; alarm records; the scale of ECG waves (1 uV a count in the "
     "specification and LNhealth, 10 uV in VSCaptureWave); whether record numbers count all records",
 )

@@ -382,8 +382,8 @@ def _device(name: str, title: str, dialect: Dialect) -> Device:
             for feed, term, unit in codes.WAVES.values()
         ),
         numerics=tuple(dict.fromkeys(term.channel for term in terms)),
-        proved_by="our requests are the bytes of VSCaptureDrgVent 8f2a707, which reads the "
-        "MEDIBUS.X emulator",
+        proved_by="our requests are the bytes of VSCaptureDrgVent 8f2a707, which, run by hand, "
+        "reads the MEDIBUS.X emulator",
         unproved="a real device; its times; the codes beyond the public tables",
     )
 

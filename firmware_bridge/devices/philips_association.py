@@ -1,9 +1,8 @@
-"""Philips IntelliVue Data Export: opening and ending an association, and the connect indication.
+"""Philips IntelliVue Data Export: opening and ending an association.
 
 Implements "IntelliVue Data Export Interface Programming Guide" (4535 642 59271), association
-control protocol and connection indication event. The session, presentation and ACSE layers of OSI
-appear as the fixed blocks of bytes that the guide prints; only the user information between them is
-composed and read.
+control protocol. The session, presentation and ACSE layers of OSI appear as the fixed blocks of
+bytes that the guide prints; only the user information between them is composed and read.
 """
 
 from __future__ import annotations
@@ -12,13 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from firmware_bridge.devices.big_endian import Malformed, Reader
-from firmware_bridge.devices.philips_messages import (
-    EVENT,
-    ROIV,
-    attribute_list,
-    attributes,
-    parse_operation,
-)
+from firmware_bridge.devices.philips_messages import attribute_list, attributes
 
 CONNECT, ACCEPT, REFUSE, FINISH, DISCONNECT, ABORT = 0x0D, 0x0E, 0x0C, 0x09, 0x0A, 0x19
 
@@ -65,12 +58,6 @@ MAX_MESSAGE_BYTES = 1456
 # patient, alarm monitor.
 _OBJECTS = ((0x21, 1), (0x06, 201), (0x09, 60), (0x05, 16), (0x2A, 1), (0x36, 1))
 
-PROTOCOL_SUPPORT = 0xF101
-ADDRESS_INFO = 0xF100
-CONNECT_INDICATION = 0x0D17
-DATA_EXPORT = 5
-UDP = 1
-
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -78,15 +65,6 @@ class Profile:
 
     min_poll_ms: float
     max_message_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Indication:
-    """A monitor on the network that says where to reach it. `port` 0: it exports no data."""
-
-    mac: bytes
-    ipv4: str
-    port: int
 
 
 def connect(min_poll_ms: int = MIN_POLL_MS) -> bytes:
@@ -120,36 +98,6 @@ def parse_accept(data: bytes) -> Profile:
             reader = Reader(data[at + len(mark) :])
             return _profile(reader.part(_asn_length(reader)))
     raise Malformed("association")
-
-
-def parse_indication(datagram: bytes) -> Indication:
-    """A connect indication, as monitors send it to 224.0.23.63:24005. Raises `Malformed`."""
-    if len(datagram) < 4:
-        raise Malformed("length")
-    operation = parse_operation(datagram[4:])  # after the nomenclature version
-    if (operation.kind, operation.command, operation.operation) != (
-        ROIV,
-        EVENT,
-        CONNECT_INDICATION,
-    ):
-        raise Malformed("no connect indication")
-    found = attributes(Reader(operation.body))
-    address = found.get(ADDRESS_INFO, b"")
-    if len(address) < 10:
-        raise Malformed("address")
-    return Indication(address[:6], ".".join(map(str, address[6:10])), _export_port(found))
-
-
-def _export_port(found: dict[int, bytes]) -> int:
-    if PROTOCOL_SUPPORT not in found:
-        return 0
-    support = Reader(found[PROTOCOL_SUPPORT])
-    count, entries = support.u16(), support.part(support.u16())
-    for _ in range(count):
-        application, transport, port, _ = entries.u16(), entries.u16(), entries.u16(), entries.u16()
-        if (application, transport) == (DATA_EXPORT, UDP):
-            return port
-    return 0
 
 
 def _session(kind: int, header: bytes, user: bytes) -> bytes:

@@ -290,10 +290,10 @@ def _dialogue(wrap: Callable[[bytes], bytes]) -> Dialogue:
 
 _SPEC = 'Philips "IntelliVue Data Export Interface Programming Guide" 4535 642 59271'
 _PROVED = (
-    "VSCaptureMP: its requests are ours byte for byte, and it reads the poll result from which 72 "
-    "beats and 97.5 % are decoded here; a monitor's own connect indication; mdpnp over UDP, by "
-    "hand: its simulated monitor accepts association, wave priorities and polls and is read here, "
-    "its host reads values, waves and alarms of the emulator"
+    "VSCaptureMP: its requests are ours byte for byte, and, run by hand, it reads the poll result "
+    "from which 72 beats and 97.5 % are decoded here; mdpnp over UDP, by hand: its simulated "
+    "monitor accepts association, wave priorities and polls and is read here, its host reads "
+    "values, waves and alarms of the emulator"
 )
 _UNPROVED = (
     "a real monitor; waves and alarms that another program made; the spacing of relative times; "
