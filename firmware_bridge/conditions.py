@@ -21,6 +21,7 @@ CODES = {
     Loss.SILENT: "medge:device-silent",
     Loss.GARBAGE: "medge:device-unintelligible",
     Loss.REFUSED: "medge:device-refuses",
+    Loss.ANOTHER: "medge:device-exchanged",
 }
 PRIORITY = Priority.MEDIUM
 

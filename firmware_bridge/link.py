@@ -18,6 +18,7 @@ from firmware_bridge.ports import open_port as open_any
 from firmware_bridge.session import NS_PER_S, Event, Session, State
 from firmware_bridge.types import (
     Alert,
+    Another,
     Counters,
     LinkCounters,
     LinkLost,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from firmware_bridge.ports import Port
-    from firmware_bridge.types import Device, LinkMessage, Message, Value, Wire
+    from firmware_bridge.types import Decoder, Device, LinkMessage, Message, Value, Wire
 
 MAX_READS_PER_POLL = 16  # a flood must not keep the caller's loop
 GARBAGE_BYTES = 128  # fewer unrecognised bytes than this are a torn frame, not garbage
@@ -216,9 +217,8 @@ class Link:
             if not data:
                 return
             if peers_of(port) > self._peers and not self._device.outlives_calls:
-                self._begin_anew(now_ns, out)
-                if self._port is None:
-                    return
+                self._reset_decoder()
+                self._begin_anew("another device has called", now_ns, out)
             self._peers = max(1, peers_of(port))
             self._unread_bytes += len(data)
             for message in self._decoder.feed(data):
@@ -230,13 +230,15 @@ class Link:
         every_s = look_every_s(port)
         self._look_at_ns = None if every_s is None else now_ns + int(every_s * NS_PER_S)
 
-    def _begin_anew(self, now_ns: int, out: list[LinkMessage]) -> None:
-        """Somebody else has called: nothing of the one before belongs to it. An alert that lasted
-        has no one to end it, which is a loss."""
-        if self._alerts:
-            self._lose(Loss.UNPLUGGED, "another device has called", now_ns, out)
-        else:
-            self._reset_decoder()
+    def _begin_anew(self, detail: str, now_ns: int, out: list[LinkMessage]) -> None:
+        """Somebody else is there: values, alerts and the dialogue of the one before are over, which
+        is a loss though the port stays."""
+        if self._session.state is State.STREAMING:
+            self._losses[Loss.ANOTHER.value] += 1
+            out.append(LinkLost(now_ns, Loss.ANOTHER, detail))
+        self._forget()
+        self._session = Session(self._device.dialogue)
+        self._on(Event.JOINED if self._join else Event.OPENED, now_ns)
 
     def _take(self, message: Message, now_ns: int, out: list[LinkMessage]) -> None:
         if isinstance(message, Text):
@@ -245,6 +247,8 @@ class Link:
             self._sign(Event.READY if why is None else Event.REFUSED, why, now_ns, out)
         elif isinstance(message, Sign):
             self._sign(message.event, message.detail, now_ns, out)
+        elif isinstance(message, Another):
+            self._begin_anew(message.detail, now_ns, out)
         elif isinstance(message, Send):
             if self._port is not None:
                 self._port.write(message.data)
@@ -337,8 +341,15 @@ class Link:
 
     def _reset_decoder(self) -> None:
         self._past = _sum(self._past, self._decoder.counters)
-        self._decoder = self._device.decoder()
-        self._judged, self._bad_seconds = Counters(), 0
+        after_loss: Callable[[], Decoder] = getattr(
+            self._decoder, "after_loss", self._device.decoder
+        )
+        self._decoder = after_loss()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing of before is of what comes."""
+        self._judged, self._bad_seconds = self._decoder.counters, 0
         self._alerts.clear()
         self._held.clear()
         for feed in self._feeds.values():

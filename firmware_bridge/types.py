@@ -125,10 +125,17 @@ class Sign:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Another:
+    """What comes from now on is of another patient, or from another device; `detail` says why."""
+
+    detail: str
+
+
 Value = SampleBlock | Numeric | Alert
 """What is handed on to the user of a link, besides texts."""
 
-Message = SampleBlock | Numeric | Alert | Text | Send | Sign
+Message = SampleBlock | Numeric | Alert | Text | Send | Sign | Another
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,8 @@ class Decoder(Protocol):
     """Bytes in, messages out, no I/O. How the bytes were cut changes no value and no count.
 
     Of a device on datagrams each `feed` is one whole datagram. One decoder lives as long as one
-    connection; it may remember what was negotiated, and answers by `Send` and `Sign`.
+    connection; it may remember what was negotiated, and answers by `Send` and `Sign`. One that has
+    `after_loss` gives the decoder that goes on after a loss of the link, with no byte of before.
     """
 
     @property
@@ -209,7 +217,8 @@ class Device:
     `sure_frames` is how many frames in a row, heard without being asked, tell this device from any
     other; 0: it says nothing unasked, or nothing that could be told apart. `datagrams`: each read
     of its port is one whole message. `outlives_calls`: its messages stand for themselves, so one
-    decoder hears all who call, one after the other. `proved_by` and `unproved` name the independent
+    decoder hears all who call, one after the other. `at` makes the device of one place, where many
+    report together. `proved_by` and `unproved` name the independent
     evidence, and what has none.
     """
 
@@ -224,6 +233,7 @@ class Device:
     sure_frames: int = 0
     datagrams: bool = False
     outlives_calls: bool = False
+    at: Callable[[str], Device] | None = None
     proved_by: str = ""
     unproved: str = ""
 
@@ -236,6 +246,7 @@ class Loss(str, Enum):
     SILENT = "silent"  # the port is open and nothing comes
     GARBAGE = "garbage"  # bytes come, none of them are what was waited for
     REFUSED = "refused"  # the device itself says that it cannot
+    ANOTHER = "another"  # somebody else is at the other end now: a patient, or a device
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,10 +118,20 @@ def _say(source: str, alert: Alert) -> None:
         log("condition_ended", source=source, cause=cause)
 
 
-def find_device(name: str, port: str = "", map_path: str = "") -> Device:
+def find_device(name: str, port: str = "", map_path: str = "", place: str = "") -> Device:
     """A device's description: by registered name, as the `"module:attr"` of an operator's own, or
-    as the address `port` names it. Raises `StartError` naming the known ones.
+    as the address `port` names it; of one `place`, where several report together. Raises
+    `StartError` naming the known ones.
     """
+    found = _known_device(name, port, map_path)
+    if not place:
+        return found
+    if found.at is None:
+        raise StartError(f"{found.title} reports of one place only", "leave `place` out")
+    return found.at(place)
+
+
+def _known_device(name: str, port: str, map_path: str) -> Device:
     try:
         name = name or parse(port).device
         if ":" in name:

@@ -8,9 +8,12 @@ Each message is answered at once: AA when it was understood, AR for another kind
 one that cannot be read. A message sent again (same MSH-10, of the same time) is acknowledged again
 and not taken twice.
 
-One link is one bed. A gateway that reports others as well, by PID-3 (patient) or PV1-3 (bed), is
-answered and their values are not taken; `ANOTHER_FOR` messages of one of them in a row are a new
-patient, with whom the link begins anew. Of both fields only a hash is kept.
+One link is one bed: the one that it was made for (`at`, PV1-3), else the first that is heard, also
+after a loss. A gateway that reports others as well is answered and their values are not taken; nor
+are those of a message that names several, or not the patient (PID-3) or the bed that is known.
+`ANOTHER_FOR` messages in a row of another patient in this very bed are a new patient, with whom the
+link begins anew; where no bed is named nobody can tell, and none follows. Of both fields only a
+hash is kept.
 
 What is not of now or not of a patient is QUESTIONABLE: any MSH-11 but P (debugging, training,
 archives), what was observed `OLD_S` or more before it was sent (a queue after an outage; a cuff
@@ -23,14 +26,15 @@ from __future__ import annotations
 import calendar
 import re
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from firmware_bridge.freshness import EPISODIC_S
 from firmware_bridge.mllp import Unframer, framed
 from firmware_bridge.nomenclature import TERMS, UNITS, WITH_NUMBER, numeric
 from firmware_bridge.session import NS_PER_S, Event, listening
-from firmware_bridge.types import Counters, Device, Message, Send, Sign, Validity, Wire
+from firmware_bridge.types import Another, Counters, Device, Message, Send, Sign, Validity, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,12 +166,13 @@ def acknowledgement(msh: Segment | None, code: str, text: str = "") -> bytes:
 
 
 class Decoder:
-    """MLLP bytes in; numerics, and the acknowledgement of each message, out."""
+    """MLLP bytes in; numerics, and the acknowledgement of each message, out. `place` is the bed, as
+    PV1-3 has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: str = "") -> None:
         self._unframer = Unframer()
         self._seen: deque[int] = deque(maxlen=REMEMBERED)  # hashes of control id and time
-        self._whose: dict[str, int] = {}  # by segment
+        self._whose = {"PV1": hash(place)} if place else {}  # by segment
         self._another: dict[str, int] = {}  # whose the last message was, if not theirs
         self._others = 0  # how many of that one in a row
         self._tally: Counter[str] = Counter()
@@ -181,6 +186,12 @@ class Decoder:
             skipped_bytes=self._unframer.tally["skipped_bytes"],
             rejects=dict(self._rejects + self._unframer.rejected),
         )
+
+    def after_loss(self) -> Decoder:
+        """One that goes on with the same bed."""
+        decoder = Decoder()
+        decoder._whose, decoder._seen = self._whose, self._seen
+        return decoder
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the next bytes as they came and return what they complete. Never raises."""
@@ -204,21 +215,29 @@ class Decoder:
             return [accepted, Sign(Event.ALIVE)]
         self._seen.append(once)
         self._tally["frames"] += 1
-        if not self._is_ours(found):
+        whose = _whose(found)
+        if whose is None or not self._is_ours(whose):
             self._rejects["another patient"] += 1
-            anew = self._others >= ANOTHER_FOR
-            return [accepted, Sign(Event.REFUSED, "another patient") if anew else Sign(Event.ALIVE)]
-        return [*(self._values(found) or [Sign(Event.ALIVE)]), accepted]
-
-    def _is_ours(self, found: Sequence[Segment]) -> bool:
-        whose = {s.name: hash(s.field(3)) for s in found if s.name in WHOSE and s.field(3)}
-        if any(self._whose.get(name, who) != who for name, who in whose.items()):
-            self._others = self._others + 1 if whose == self._another else 1
-            self._another = whose
-            return False
+            if whose is None or not self._follows(whose):
+                return [accepted, Sign(Event.ALIVE)]
+            self._whose, self._another = whose, {}
+            return [Another("another patient"), *self._values(found), accepted]
         self._whose.update(whose)
         self._another = {}
-        return True
+        return [*(self._values(found) or [Sign(Event.ALIVE)]), accepted]
+
+    def _is_ours(self, whose: dict[str, int]) -> bool:
+        """The known patient's, if that is named; before a patient is known, the known bed's."""
+        needed = {"PID"} & self._whose.keys() or self._whose.keys()
+        same = all(self._whose.get(name, who) == who for name, who in whose.items())
+        return same and needed <= whose.keys()
+
+    def _follows(self, whose: dict[str, int]) -> bool:
+        """Whether this is the patient after ours: the same bed, and for a while nobody else."""
+        self._others = self._others + 1 if whose == self._another else 1
+        self._another = whose
+        bed = self._whose.get("PV1")
+        return self._others >= ANOTHER_FOR and bed is not None and whose.get("PV1") == bed
 
     def _values(self, found: Sequence[Segment]) -> list[Message]:
         """The numerics of all OBX rows; their own time, else the OBR's, else the message's."""
@@ -271,6 +290,13 @@ class Decoder:
         return unit == TERMS[channel].unit
 
 
+def _whose(found: Sequence[Segment]) -> dict[str, int] | None:
+    """Hashes of whom a message names, by segment; None where it names several."""
+    named = {(s.name, hash(s.field(3))) for s in found if s.name in WHOSE and s.field(3)}
+    whose = dict(named)
+    return whose if len(whose) == len(named) else None
+
+
 def _is_old(channel: str, observed_ns: int | None, sent_ns: int | None) -> bool:
     """Both times are the sender's: no clock of ours comes in."""
     limit_s = EPISODIC_S.get(channel, OLD_S)
@@ -286,7 +312,7 @@ def _worst(found: Sequence[Validity]) -> Validity:
     return (without or doubts or [Validity.VALID])[0]
 
 
-DEVICE = Device(
+DEVICE: Device = Device(
     name="hl7-oru",
     title="HL7 v2 ORU^R01 over MLLP (Mindray and other gateways)",
     spec="HL7 v2.6 chapters 2 and 7, MLLP; IHE PCD-01",
@@ -295,6 +321,7 @@ DEVICE = Device(
     decoder=Decoder,
     numerics=NUMERICS,
     outlives_calls=True,  # some call for each message; whose they are must be remembered
+    at=lambda place: replace(DEVICE, decoder=partial(Decoder, place)),
     proved_by="python-hl7, hl7apy and node-hl7-client send to it and read its acknowledgement",
     unproved="a real monitor or gateway; vendors' own codes are not taken",
 )

@@ -298,13 +298,31 @@ def test_another_caller_has_to_introduce_itself() -> None:
     assert not [m for m in called(rig, report_of_first, MS) if isinstance(m, Numeric)]
 
 
-def test_an_alert_of_one_caller_ends_as_a_loss() -> None:
-    """Nobody is left to say that it ended."""
+def test_what_one_caller_said_is_over_when_another_calls() -> None:
+    """Values and alerts: nobody is left to say that they ended. The port and who is there stay."""
     rig = Rig(device=masimo.DEVICE)
     rig.link.open(0)
     line = masimo.Line(0, 97, 70, 1.0, 0, masimo.SENSOR_OFF)
     assert [m for m in rig.hear(masimo.encode(line), 0) if isinstance(m, Alert) and m.active]
-    assert losses(called(rig, masimo.encode(line), MS)) == [Loss.UNPLUGGED]
+    found = called(rig, masimo.encode(line), MS)
+    assert losses(found) == [Loss.ANOTHER]
+    kinds = [type(m) for m in found if isinstance(m, (LinkLost, LinkUp, Alert))]
+    assert kinds == [LinkLost, LinkUp, Alert]
+    assert len(rig.used) == 1 and rig.link.counters.losses == {"another": 1}
+
+
+def test_a_new_patient_is_told_and_the_link_stays() -> None:
+    rig = Rig(device=hl7_oru.DEVICE)
+    rig.link.open(0)
+    found: list[LinkMessage] = []
+    for n in range(12):
+        data = report(Scene(), float(n), n).replace(b"NOBODY", b"A" if n < 3 else b"B")
+        found += rig.hear(framed(data.replace(b"\rOBR", b"\rPV1||I|ICU^1\rOBR", 1)), n * MS)
+    kinds = [type(m) for m in found if isinstance(m, (LinkLost, LinkUp))]
+    assert kinds == [LinkUp, LinkLost, LinkUp]
+    assert losses(found) == [Loss.ANOTHER] and len(rig.used) == 1
+    values = [m for m in found if isinstance(m, Numeric)]
+    assert len(values) == (3 + 2) * len(hl7_oru.NUMERICS)
 
 
 def test_a_gateway_that_calls_for_each_message_stays_up_and_of_one_patient() -> None:

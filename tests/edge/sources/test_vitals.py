@@ -15,6 +15,7 @@ from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Patient, Scene
 from firmware_bridge.errors import LinkError
+from firmware_bridge.mllp import framed
 from firmware_bridge.session import NS_PER_S
 from firmware_bridge.types import Numeric, Validity
 
@@ -153,3 +154,79 @@ def test_the_address_may_name_the_device() -> None:
     vitals.serve(FEATURES)
     with pytest.raises(StartError, match="unknown device ''"):
         Vitals(VitalsOptions(port="/dev/ttyUSB0"))
+
+
+def hl7(number: int, second: int, patient: str, rate: int, bed: str = "ICU^1") -> bytes:
+    """A framed ORU^R01 of a heart rate."""
+    clock = f"202611281{2 + second // 3600}{second // 60 % 60:02d}{second % 60:02d}+0000"
+    rows = (
+        f"MSH|^~\\&|GW|X|MEDGE|ICU|{clock}||ORU^R01^ORU_R01|{number}|P|2.6", f"PID|||{patient}",
+        f"PV1||I|{bed}", f"OBR|1|||182777000^m^SCT|||{clock}",
+        f"OBX|1|NM|147842^MDC_ECG_HEART_RATE^MDC|1.1|{rate}|264864^MDC_DIM_BEAT_PER_MIN^MDC|||||F",
+    )  # fmt: skip
+    return framed("\r".join([*rows, ""]).encode())
+
+
+class Gateway(Memory):
+    """A port at which `inbox` comes."""
+
+    def __init__(self) -> None:
+        self.inbox = b""
+
+    def at(self, now_ns: int) -> None:
+        pass
+
+    def read(self) -> bytes:
+        data, self.inbox = self.inbox, b""
+        return data
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+def heard(said: dict[int, bytes], seconds: int, **options: Any) -> list[tuple[int, Any]]:
+    """When rows came (their values; None: a course begins) and losses (their cause), one step a
+    minute."""
+    port, out = Gateway(), []
+    vitals = Vitals(VitalsOptions(device="hl7-oru", port="x", **options), port)
+    hr = Quantity("HR", "MDC_ECG_HEART_RATE", "/min", 10.0, 300.0)
+    vitals.serve(Features(columns=(hr,), step_s=60.0))
+    vitals.open(0)
+    for second in range(seconds + 1):
+        port.inbox += said.get(second, b"")
+        for item in vitals.poll(second * NS_PER_S):
+            if isinstance(item, Given):
+                vitals.settle("id", False)
+                out.append((second, None if item.begins else item.rows[0].get("HR", "-")))
+            else:
+                out.append((second, item.cause))
+    return out
+
+
+def test_a_new_patient_is_a_new_course_and_no_row_is_of_both() -> None:
+    said = {s: hl7(s, s, *(("ANNA", 60) if s < 100 else ("BERT", 140))) for s in range(0, 300, 2)}
+    assert heard(said, 240) == [
+        (0, None), (60, 60.0), (114, "another: another patient"), (114, None), (174, 140.0),
+        (234, 140.0),
+    ]  # fmt: skip
+
+
+def test_what_a_gateway_sends_after_an_outage_is_not_of_now() -> None:
+    """Cut off from 120 s to an hour; then its queue comes at once, and the rate is another now."""
+    said: dict[int, bytes] = {}
+    for s in range(5, 3800, 60):
+        at = s if s < 120 or s >= 3606 else 3606
+        said[at] = said.get(at, b"") + hl7(s, s, "ANNA", 60 if s < 3600 else 140)
+    rows = [(at, value) for at, value in heard(said, 3720) if isinstance(value, float)]
+    assert rows == [(60, 60.0), (120, 60.0), (3660, 140.0), (3720, 140.0)]
+
+
+def test_of_a_gateway_of_several_beds_one_can_be_named() -> None:
+    said = {
+        s: hl7(2 * s, s, "ANNA", 60) + hl7(2 * s + 1, s, "BERT", 140, "ICU^2")
+        for s in range(0, 200, 10)
+    }
+    assert heard(said, 60)[1:] == [(60, 60.0)]  # the first that is heard
+    assert heard(said, 60, place="ICU^2")[1:] == [(60, 140.0)]
+    with pytest.raises(StartError, match="reports of one place only; leave `place` out"):
+        Vitals(VitalsOptions(device="phd-oximeter", port="x", place="ICU^2"))

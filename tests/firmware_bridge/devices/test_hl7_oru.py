@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firmware_bridge.devices import hl7_oru
 from firmware_bridge.devices.hl7_oru import Decoder, time_ns
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.hl7_oru import report
@@ -17,7 +18,7 @@ from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.mllp import Unframer, framed
 from firmware_bridge.nomenclature import WITH_NUMBER
 from firmware_bridge.session import Event
-from firmware_bridge.types import Message, Numeric, Send, Sign, Validity
+from firmware_bridge.types import Another, Message, Numeric, Send, Sign, Validity
 
 HEAD = (
     "MSH|^~\\&|MINDRAY_EGATEWAY^00A037EB2175780F^EUI-64|MINDRAY|MEDGE|ICU|20261128120000.250+0100||"
@@ -178,13 +179,60 @@ def test_values_of_another_bed_are_not_taken() -> None:
     assert len([m for m in found if isinstance(m, Send)]) == 40
 
 
-def test_a_new_patient_is_a_new_link() -> None:
+def test_a_new_patient_begins_anew() -> None:
     """The bed is the same, its patient another: after some messages without a word of the first."""
     decoder = Decoder()
     decoder.feed(bed(0, "P0", "ICU^1", 60))
-    found = [m for n in range(1, 9) for m in decoder.feed(bed(n, "P1", "ICU^1", 80))]
-    assert not [m for m in found if isinstance(m, Numeric)]
-    assert [m.event for m in found if isinstance(m, Sign)] == [Event.ALIVE] * 7 + [Event.REFUSED]
+    found = [m for n in range(1, 8) for m in decoder.feed(bed(n, "P1", "ICU^1", 80))]
+    assert not [m for m in found if isinstance(m, (Numeric, Another))]
+    assert [m.event for m in found if isinstance(m, Sign)] == [Event.ALIVE] * 7
+    another, value, _ = decoder.feed(bed(8, "P1", "ICU^1", 80))
+    assert another == Another("another patient")
+    assert isinstance(value, Numeric) and value.value == 80.0
+    assert not measured(decoder.feed(bed(9, "P0", "ICU^1", 60)))
+
+
+def measured(messages: list[Any]) -> list[float | None]:
+    return [m.value for m in messages if isinstance(m, Numeric)]
+
+
+@pytest.mark.parametrize("place", ["ICU^2", ""])
+def test_a_bed_that_falls_silent_is_not_followed_by_another_one(place: str) -> None:
+    """Nor by whoever, where no bed is named: nobody can tell a new patient from another's."""
+    decoder = Decoder()
+    decoder.feed(bed(0, "P0", "ICU^1" if place else "", 60))
+    found = [m for n in range(1, 99) for m in decoder.feed(bed(n, "P1", place, 80))]
+    assert not [m for m in found if isinstance(m, (Numeric, Another))]
+    assert measured(decoder.feed(bed(99, "P0", "ICU^1" if place else "", 60))) == [60.0]
+
+
+def test_whose_a_value_is_must_be_said_and_be_one() -> None:
+    """Several patients in one message, another bed without a patient, nobody: nothing is taken."""
+    decoder = Decoder()
+    assert measured(decoder.feed(bed(0, "P0", "ICU^1", 60))) == [60.0]
+    first, second = "PID|||P0^^^H^MR", "PID|||P1^^^H^MR"
+    for n, rows in enumerate(
+        (
+            (first, HR, second, HR), (second, HR, first, HR), ("PID|||", "PV1||I|ICU^2", HR),
+            ("PV1||I|ICU^1", HR), (HR,),
+        ),
+        1,
+    ):  # fmt: skip
+        assert measured(decoder.feed(message(*rows, control=str(n)))) == []
+    assert decoder.counters.rejects == {"another patient": 5}
+    assert measured(decoder.feed(message(first, HR, control="9"))) == [72.0]
+
+
+def test_a_bed_outlives_a_loss_and_can_be_named() -> None:
+    decoder = Decoder()
+    decoder.feed(bed(0, "P0", "ICU^1", 60))
+    after = decoder.after_loss()
+    assert measured(after.feed(bed(1, "P1", "ICU^2", 80))) == []
+    assert measured(after.feed(bed(2, "P0", "ICU^1", 60))) == [60.0]
+    assert hl7_oru.DEVICE.at is not None
+    named = hl7_oru.DEVICE.at("ICU^2").decoder()
+    assert measured(named.feed(bed(1, "P0", "ICU^1", 60))) == []
+    assert measured(named.feed(bed(2, "P1", "ICU^2", 80))) == [80.0]
 
 
 def test_a_gateway_that_counts_from_one_again_is_heard() -> None:
