@@ -1,8 +1,9 @@
 """Logs: one JSON object a line on stderr, a fixed event name plus allow-listed fields.
 
 Never a patient identifier, never a waveform: a field that is not listed, or that is not one
-value, is left out and counted in `unlisted`. An event that repeats is held back and counted in
-`held_back` of its next line. Rendering is structlog's, loaded with the first line.
+value, is left out and counted in `unlisted`. An event that repeats is held back, each source's for
+itself, and counted in `held_back` of the next line of that event and source. Rendering is
+structlog's, loaded with the first line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from edge.clock import NS_PER_S, MonotonicClock
@@ -21,14 +23,20 @@ if TYPE_CHECKING:
     from edge.clock import Clock
 
 FIELDS = frozenset({
-    "backend", "bundle", "cause", "count", "drift_ppm", "pid", "results", "source",
-    "uncertainty_ms",
+    "backend", "bundle", "cause", "channel", "code", "count", "drift_ppm", "pid", "results",
+    "source", "uncertainty_ms",
 })  # fmt: skip
 EVENT = re.compile(r"[a-z][a-z0-9_]{2,40}")
 MAX_TEXT = 300
+ABOUT = ("source", "bundle")
+"""Whom an event is about: names of the configuration, so there are only so many."""
+KIND = ("code", "channel")
+"""What tells the conditions of one of them apart. A device may say any code."""
 BURST_LINES = 5
+KINDS = 64  # more than any device has channels
 PERIOD_NS = 10 * NS_PER_S
-"""An event is written at most `BURST_LINES` times in a period, which starts with its first line."""
+"""Each kind of an event about a source is written at most `BURST_LINES` times in a period, which
+starts with that event's first line about it; kinds beyond `KINDS` in a period are one kind."""
 
 
 class Log:
@@ -38,9 +46,7 @@ class Log:
         self._clock = clock
         self._out = out
         self._strict = strict
-        self._period_from_ns: dict[str, int] = {}
-        self._written: Counter[str] = Counter()
-        self._held_back: Counter[str] = Counter()
+        self._lately: dict[tuple[str, ...], _Lately] = {}
 
     def __call__(self, event: str, **fields: str | int | float) -> None:
         """Write one event, unless it has been written often enough lately."""
@@ -50,22 +56,15 @@ class Log:
             raise BugError(
                 f"event '{name}' carries more than the log may", "list the field in edge.log"
             )
-        if not self._is_due(name):
+        now_ns = self._clock.now_ns()
+        lately = self._lately.setdefault((name, *_said(listed, ABOUT)), _Lately(now_ns))
+        if not lately.is_due(_said(listed, KIND), now_ns):
             return
         if len(listed) != len(fields):
             listed["unlisted"] = len(fields) - len(listed)
-        if held_back := self._held_back.pop(name, 0):
-            listed["held_back"] = held_back
+        if lately.held_back:
+            listed["held_back"], lately.held_back = lately.held_back, 0
         self._write(name, listed)
-
-    def _is_due(self, name: str) -> bool:
-        now_ns = self._clock.now_ns()
-        if now_ns - self._period_from_ns.setdefault(name, now_ns) >= PERIOD_NS:
-            self._period_from_ns[name] = now_ns
-            self._written[name] = 0
-        due = self._written[name] < BURST_LINES
-        (self._written if due else self._held_back)[name] += 1
-        return due
 
     def _write(self, name: str, listed: dict[str, Any]) -> None:
         import structlog
@@ -78,6 +77,30 @@ class Log:
             ],
         )
         logger.msg(name, **{k: _shortened(v) for k, v in listed.items()})
+
+
+@dataclass(slots=True)
+class _Lately:
+    """One event about one source: what was written in this period, and held back since a line."""
+
+    from_ns: int
+    written: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    held_back: int = 0
+
+    def is_due(self, kind: tuple[str, ...], now_ns: int) -> bool:
+        if now_ns - self.from_ns >= PERIOD_NS:
+            self.from_ns = now_ns
+            self.written.clear()
+        if kind not in self.written and len(self.written) >= KINDS:
+            kind = ()
+        due = self.written[kind] < BURST_LINES
+        self.written[kind] += due
+        self.held_back += not due
+        return due
+
+
+def _said(listed: dict[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(listed.get(name, "")) for name in names)
 
 
 def _is_one(value: object) -> bool:

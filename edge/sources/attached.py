@@ -111,11 +111,10 @@ class Attached:
 
 
 def _say(source: str, alert: Alert) -> None:
-    cause = f"{alert.code} {alert.channel}".strip()
     if alert.active:
-        log("condition_began", source=source, cause=cause)
+        log("condition_began", source=source, code=alert.code, channel=alert.channel)
     else:
-        log("condition_ended", source=source, cause=cause)
+        log("condition_ended", source=source, code=alert.code, channel=alert.channel)
 
 
 def find_device(name: str, port: str = "", map_path: str = "", place: str = "") -> Device:

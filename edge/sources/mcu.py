@@ -126,8 +126,10 @@ class Microcontroller:
 
     def _told(self, event: Condition) -> list[SourceLost]:
         """Log a condition; one that ends the samples is a loss besides."""
-        name = "condition_began" if event.active else "condition_ended"
-        log(name, source=self.name, cause=event.code.value)
+        if event.active:
+            log("condition_began", source=self.name, code=event.code.value)
+        else:
+            log("condition_ended", source=self.name, code=event.code.value)
         if not event.active or event.code not in LOSSES:
             return []
         self._counts["losses"] += 1

@@ -15,7 +15,7 @@ import pytest
 
 from edge.clock import NS_PER_S, ManualClock
 from edge.errors import BugError
-from edge.log import BURST_LINES, EVENT, FIELDS, MAX_TEXT, PERIOD_NS, Log
+from edge.log import BURST_LINES, EVENT, FIELDS, KINDS, MAX_TEXT, PERIOD_NS, Log
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +100,39 @@ def test_a_flood_is_a_trickle() -> None:
     assert written == BURST_LINES * 60 * NS_PER_S // PERIOD_NS
     held_back = sum(line.get("held_back", 0) for line in kept.lines())
     assert held_back + written >= 60_000 - 10_000  # the rest is told with the next line
+
+
+def test_no_source_is_held_back_because_of_another() -> None:
+    """One flaps a thousand times, then twelve are lost at once, one of them in two ways."""
+    kept = Kept()
+    for _ in range(1000):
+        kept.log("condition_began", source="flaps", code="medge:device-absent", channel="")
+    assert len(kept.lines()) == BURST_LINES
+    for n in range(12):
+        kept.log("condition_began", source=f"bed {n}", code="medge:device-absent", channel="")
+    kept.log("condition_began", source="bed 0", code="medge:stale", channel="MDC_TEMP_BODY")
+    kept.log("condition_began", source="flaps", code="medge:stale", channel="MDC_TEMP_BODY")
+    told = kept.lines()[BURST_LINES:]
+    assert [line["source"] for line in told] == [*(f"bed {n}" for n in range(12)), "bed 0", "flaps"]
+    assert [line.get("held_back") for line in told] == [None] * 13 + [1000 - BURST_LINES]
+
+
+def test_every_bundle_is_told() -> None:
+    kept = Kept()
+    for n in range(12):
+        kept.log("daemon_started", bundle=f"b{n}", backend="onnxruntime")
+    assert len(kept.lines()) == 12
+
+
+def test_a_source_that_says_ever_new_codes_is_held_back() -> None:
+    """And neither it nor time takes memory."""
+    kept = Kept()
+    for n in range(100_000):
+        kept.clock.advance_to(n * PERIOD_NS // 50_000)
+        kept.log("condition_began", source="babbles", code=f"x:{n}", channel="")
+    assert len(kept.lines()) == 2 * (KINDS + BURST_LINES)
+    (lately,) = kept.log._lately.values()
+    assert len(lately.written) <= KINDS + 1
 
 
 def calls(source: str) -> Iterator[ast.Call]:
