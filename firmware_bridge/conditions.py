@@ -35,16 +35,17 @@ class LinkCondition:
     def on(self, message: LinkMessage) -> list[Alert]:
         """The alerts that a message of the link begins or ends, at that message's time."""
         if isinstance(message, LinkUp):
-            return self._change(None)
+            return self._change(None, message.t_ns)
         if not isinstance(message, LinkLost):
             return []
         code = CODES[message.reason]
         if self._active is not None and self._active.code == code:
             return []
         text = f"{message.reason.value}: {message.detail}"
-        return self._change(Alert(code, AlertKind.TECHNICAL, PRIORITY, True, text))
+        alert = Alert(code, AlertKind.TECHNICAL, PRIORITY, True, text, t_ns=message.t_ns)
+        return self._change(alert, message.t_ns)
 
-    def _change(self, to: Alert | None) -> list[Alert]:
+    def _change(self, to: Alert | None, t_ns: int) -> list[Alert]:
         was, self._active = self._active, to
-        ended = [] if was is None else [replace(was, active=False)]
+        ended = [] if was is None else [replace(was, active=False, t_ns=t_ns)]
         return ended if to is None else [*ended, to]

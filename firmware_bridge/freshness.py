@@ -71,7 +71,7 @@ class Freshness:
             return self._fresh(message.channel, message.unit, now_ns)
         if isinstance(message, SampleBlock):
             return self._fresh(message.feed, None, now_ns)
-        return self._lost() if isinstance(message, LinkLost) else []
+        return self._lost(now_ns) if isinstance(message, LinkLost) else []
 
     def due(self, now_ns: int) -> list[Numeric | Alert]:
         """What has become too old by now, each once."""
@@ -81,7 +81,7 @@ class Freshness:
             if late and not channel.stale and not channel.away:
                 channel.stale = True
                 self.staled += 1
-                out += [*_gone(name, channel), _alert(name, channel, active=True)]
+                out += [*_gone(name, channel), _alert(name, channel, True, now_ns)]
         return out
 
     def next_ns(self) -> int | None:
@@ -99,15 +99,15 @@ class Freshness:
             return []
         if not channel.stale and not channel.away:
             _learn(channel, now_ns - channel.seen_ns)
-        ended = [_alert(name, channel, active=False)] if channel.stale else []
+        ended = [_alert(name, channel, False, now_ns)] if channel.stale else []
         channel.seen_ns, channel.stale, channel.away = now_ns, False, False
         return [*ended]
 
-    def _lost(self) -> list[Numeric | Alert]:
+    def _lost(self, now_ns: int) -> list[Numeric | Alert]:
         out: list[Numeric | Alert] = []
         for name, channel in self._channels.items():
             if channel.stale:
-                out.append(_alert(name, channel, active=False))
+                out.append(_alert(name, channel, False, now_ns))
             elif not channel.away:
                 out += _gone(name, channel)
             channel.stale, channel.away = False, True
@@ -132,6 +132,6 @@ def _gone(name: str, channel: _Channel) -> list[Numeric]:
     return [Numeric(name, None, channel.unit, Validity.UNAVAILABLE)]
 
 
-def _alert(name: str, channel: _Channel, active: bool) -> Alert:
+def _alert(name: str, channel: _Channel, active: bool, t_ns: int) -> Alert:
     text = f"nothing for {channel.limit_ns / NS_PER_S:g} s"
-    return Alert(STALE, AlertKind.TECHNICAL, Priority.LOW, active, text, name)
+    return Alert(STALE, AlertKind.TECHNICAL, Priority.LOW, active, text, name, t_ns=t_ns)

@@ -263,6 +263,8 @@ class Link:
     def _take_value(self, value: Value, now_ns: int, out: list[LinkMessage]) -> None:
         was = self._session.state
         self._on(Event.FRAMES, now_ns)
+        if isinstance(value, Alert):
+            value = replace(value, t_ns=now_ns)
         if self._session.state is not State.STREAMING:
             if isinstance(value, Alert):  # which the decoder says once
                 self._held[value.code, value.channel] = value

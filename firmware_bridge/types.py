@@ -91,7 +91,7 @@ class Alert:
     `code` is an MDC event id (MDC_EVT_...) where there is one, else "<device>:<its own code>";
     `text` is as the device says it. `channel` is the MDC id of the measurement concerned, "" for
     none. `active` False ends it. A device that only shows levels is watched: each change is said
-    once.
+    once. `t_ns` is when it was heard, or its cause was noticed; None until a link has heard it.
     """
 
     code: str
@@ -101,6 +101,7 @@ class Alert:
     text: str
     channel: str = ""
     device_ns: int | None = None
+    t_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Owns finding the device, its link, and that what goes wrong is a technical condition: a lost link, a
 value that no longer comes, a fault that the device reports. Each is logged when it begins and when
-it ends, with its code, and handed on as an `Alert`.
+it ends, with its code, and handed on as an `Alert`; so are the alarms that the device raises about
+the patient. Of those that last when the link is lost no end is told: nobody knows it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Attached:
             out += [message, *self._condition.on(message), *self._freshness.saw(message, now_ns)]
         out += self._freshness.due(now_ns)
         for message in out:
-            if isinstance(message, Alert) and message.kind is AlertKind.TECHNICAL:
+            if isinstance(message, Alert):
                 _say(self._source, message)
         return out
 
@@ -111,10 +112,17 @@ class Attached:
 
 
 def _say(source: str, alert: Alert) -> None:
-    if alert.active:
-        log("condition_began", source=source, code=alert.code, channel=alert.channel)
+    """Its code and never its text, which is for people and may say anything."""
+    code, channel, priority = alert.code, alert.channel, alert.priority.value
+    technical = alert.kind is AlertKind.TECHNICAL
+    if technical and alert.active:
+        log("condition_began", source=source, code=code, channel=channel, priority=priority)
+    elif technical:
+        log("condition_ended", source=source, code=code, channel=channel, priority=priority)
+    elif alert.active:
+        log("device_alarm_began", source=source, code=code, channel=channel, priority=priority)
     else:
-        log("condition_ended", source=source, code=alert.code, channel=alert.channel)
+        log("device_alarm_ended", source=source, code=code, channel=channel, priority=priority)
 
 
 def find_device(name: str, port: str = "", map_path: str = "", place: str = "") -> Device:

@@ -261,9 +261,11 @@ def test_an_alarm_of_before_the_link_was_up_is_told_when_it_is() -> None:
         assert rig.hear(answer, MS) == []
     found = rig.hear(response(medibus.MEASURED_CP1, b"78 5.0"), 2 * MS)
     assert [type(m) for m in found] == [LinkUp, Alert, Numeric]
+    assert isinstance(found[1], Alert) and found[1].t_ns == 0  # when it was heard
     assert rig.hear(high, 3 * MS) == []
     [ended] = rig.hear(response(medibus.ALARMS_CP1), 4 * MS)
     assert isinstance(ended, Alert) and not ended.active
+    assert ended.t_ns == 4 * MS
 
 
 def called(rig: Rig, data: bytes, now_ns: int) -> list[LinkMessage]:

@@ -68,14 +68,16 @@ def test_a_silent_channel_is_unavailable_once_at_its_learned_limit(
     last_s = regular(fresh, period_s)
     assert fresh.next_ns() == pytest.approx(ns(last_s + limit_s), abs=10)
     assert fresh.due(ns(last_s + limit_s) - 10) == []
-    gone, alert = fresh.due(ns(last_s + limit_s) + 10)
+    due_ns = ns(last_s + limit_s) + 10
+    gone, alert = fresh.due(due_ns)
     assert gone == Numeric(SPO2, None, "%", Validity.UNAVAILABLE)
     assert isinstance(alert, Alert)
     assert (alert.code, alert.kind, alert.active) == (STALE, AlertKind.TECHNICAL, True)
-    assert alert.channel == SPO2
+    assert (alert.channel, alert.t_ns) == (SPO2, due_ns)
     assert fresh.due(ns(last_s + 100)) == []
     [ended] = fresh.saw(spo2(), ns(last_s + 200))
     assert isinstance(ended, Alert) and not ended.active
+    assert ended.t_ns == ns(last_s + 200)
     assert fresh.staled == 1
 
 
@@ -144,6 +146,7 @@ def test_a_stale_channel_ends_its_alert_when_the_link_goes() -> None:
     fresh.due(ns(MAX_S))
     [ended] = fresh.saw(lost(Loss.SILENT), ns(MAX_S) + 1)
     assert isinstance(ended, Alert) and not ended.active
+    assert ended.t_ns == ns(MAX_S) + 1
 
 
 @settings(max_examples=80, deadline=None)
@@ -185,6 +188,13 @@ def test_an_outage_is_one_condition_until_the_link_is_up() -> None:
     assert told(*outage) == [("absent", True), ("absent", False)]
     assert told(*outage, *outage) == [("absent", True), ("absent", False)] * 2
     assert told(LinkUp(0)) == []
+
+
+def test_a_condition_has_the_time_of_its_loss_and_ends_at_that_of_the_link() -> None:
+    condition = LinkCondition()
+    messages = [lost(Loss.SILENT, 1.0), lost(Loss.GARBAGE, 2.0), LinkUp(ns(3.0))]
+    alerts = [a for message in messages for a in condition.on(message)]
+    assert [a.t_ns for a in alerts] == [ns(1.0), ns(2.0), ns(2.0), ns(3.0)]
 
 
 def test_another_cause_is_another_condition() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import sys
 import types
@@ -41,8 +42,9 @@ RATE_HZ = 500.0
 
 
 class Decoder:
-    """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on; `h` is 25 samples
-    at half the rate; `1` and `2` are 50 of which the device says that they are lead I, lead II."""
+    """One byte is 50 samples: `s` of a sine of 5 Hz, `o` and `i` lead off and on, `A` and `a` an
+    alarm about the patient that begins and ends; `h` is 25 samples at half the rate; `1` and `2`
+    are 50 of which the device says that they are lead I, lead II."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -56,6 +58,9 @@ class Decoder:
             return Alert(
                 "MDC_EVT_LEADS_OFF", AlertKind.TECHNICAL, Priority.LOW, byte == ord("o"), "", ECG
             )
+        if byte in b"Aa":
+            said = byte == ord("A")
+            return Alert("two:7", AlertKind.OTHER, Priority.HIGH, said, "Jane Roe bradycardia", ECG)
         n, rate_hz = (25, RATE_HZ / 2) if byte == ord("h") else (50, RATE_HZ)
         channels = {ord("1"): (ECG[:-1], ""), ord("2"): (ECG, "")}.get(byte, ())
         at = self._seq + np.arange(n)
@@ -296,6 +301,25 @@ def test_a_capture_of_a_device_that_wants_to_be_asked_is_heard_once(tmp_path: Pa
     assert source.fileno() is None
     assert source.poll(60 * NS_PER_S) == []
     source.close()
+
+
+def test_what_the_device_says_of_patient_and_fault_is_logged_without_its_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    port = Port()
+    hear(monitor(port, name="says"), port, b"s", b"Ao", b"ai", b"s")
+    said = capsys.readouterr().err
+    assert "Jane" not in said
+    alarm = {"source": "says", "code": "two:7", "channel": ECG, "priority": "high"}
+    fault = {"source": "says", "code": "MDC_EVT_LEADS_OFF", "channel": ECG, "priority": "low"}
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert all(line.pop("timestamp") for line in lines)
+    assert lines == [
+        {**alarm, "event": "device_alarm_began"},
+        {**fault, "event": "condition_began"},
+        {**alarm, "event": "device_alarm_ended"},
+        {**fault, "event": "condition_ended"},
+    ]
 
 
 def test_after_a_loss_nothing_is_remembered() -> None:
