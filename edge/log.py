@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from edge.clock import Clock
 
 FIELDS = frozenset({
-    "backend", "bundle", "cause", "channel", "code", "count", "drift_ppm", "pid", "priority",
-    "results", "source", "uncertainty_ms",
+    "backend", "bundle", "bursts", "cause", "channel", "code", "count", "drift_ppm", "duplicates",
+    "gaps", "jumps", "pid", "priority", "restarts", "results", "source", "uncertainty_ms",
 })  # fmt: skip
 EVENT = re.compile(r"[a-z][a-z0-9_]{2,40}")
 MAX_TEXT = 300

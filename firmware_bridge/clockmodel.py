@@ -20,7 +20,7 @@ removal of clock skew from network delay measurements" (INFOCOM 1999).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firmware_bridge.session import NS_PER_MS, NS_PER_S
 
@@ -40,7 +40,8 @@ class ClockState:
     `offset_ns` is host minus device time; `drift_ppm` how much faster than the host's the device's
     clock runs, None until a minute was seen. `uncertainty_ns` is how far a placed time may be
     from the best that the transport allows, never said to be below 1 ms. `jumps` were set forward,
-    `restarts` back or paused, `bursts` caught up.
+    `restarts` back or paused, `bursts` caught up. Of a clock that counts samples, `gaps` and
+    `duplicates` are blocks that began later or earlier than the one before had ended.
     """
 
     offset_ns: int
@@ -49,6 +50,19 @@ class ClockState:
     jumps: int
     restarts: int
     bursts: int
+    gaps: int = 0
+    duplicates: int = 0
+
+    def after(self, before: ClockState) -> ClockState:
+        """With what had been counted before this clock began anew."""
+        return replace(
+            self,
+            jumps=self.jumps + before.jumps,
+            restarts=self.restarts + before.restarts,
+            bursts=self.bursts + before.bursts,
+            gaps=self.gaps + before.gaps,
+            duplicates=self.duplicates + before.duplicates,
+        )
 
 
 class DeviceClock:
@@ -192,30 +206,23 @@ def _fitted(points: list[tuple[float, float]]) -> _Line | None:
 
 
 class SampleClock:
-    """Times of one stream's samples at a nominal `rate_hz`; its clock is the count of samples.
-
-    `gaps` and `duplicates` are blocks that began later or earlier than the one before had ended.
-    """
+    """Times of one stream's samples at a nominal `rate_hz`; its clock is the count of samples."""
 
     def __init__(self, rate_hz: float) -> None:
         self._period_ns = NS_PER_S / rate_hz
         self._clock = DeviceClock()
         self._end: int | None = None
-        self.gaps = self.duplicates = 0
-
-    @property
-    def restarts(self) -> int:
-        return self._clock.restarts
+        self._gaps = self._duplicates = 0
 
     @property
     def state(self) -> ClockState:
-        return self._clock.state
+        return replace(self._clock.state, gaps=self._gaps, duplicates=self._duplicates)
 
     def time_of(self, seq: int, count: int, arrived_ns: int) -> int:
         """Time of sample `seq`, the first of a block of `count` whose last byte came just now."""
         if self._end is not None:
-            self.gaps += seq > self._end
-            self.duplicates += seq < self._end
+            self._gaps += seq > self._end
+            self._duplicates += seq < self._end
         self._end = seq + count
         last_ns = self._clock.place((seq + count - 1) * self._period_ns, arrived_ns)
         return int(last_ns - (count - 1) * self._period_ns)

@@ -100,13 +100,19 @@ class Core:
         """How many of each kind have left."""
         return self._outlet.results
 
-    def run(self, stop: Callable[[], bool], wake_fd: int | None = None) -> None:
-        """Loop until `stop()`; `wake_fd` becoming readable makes it look at once."""
+    def run(
+        self, stop: Callable[[], bool], wake_fd: int | None = None,
+        also: Callable[[int], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Loop until `stop()`; `wake_fd` becoming readable makes it look at once. `also` is told
+        the time in each round, every `IDLE_S` at least."""
         gc.disable()  # a collection may take longer than a window's whole path
         try:
             while not stop():
                 self._wait(wake_fd)
                 self.step()
+                if also is not None:
+                    also(self._clock.now_ns())
                 self._collect_when_idle()
         finally:
             gc.enable()

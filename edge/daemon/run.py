@@ -17,7 +17,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from edge import config as configuration
-from edge.clock import NS_PER_MS, NS_PER_S, MonotonicClock, anchor_now
+from edge.clock import NS_PER_S, MonotonicClock, anchor_now
+from edge.daemon.clocks import ClockReport
 from edge.daemon.core import Core, Outlet
 from edge.daemon.wiring import Wiring, prepare, serving
 from edge.errors import StartError
@@ -27,7 +28,6 @@ from edge.recorded_ports import RECORDED, RecordingPorts
 from edge.recording import Header, RecordingWriter
 from edge.sources.monitor import Monitor
 from edge.store.writer import JournalWriter
-from firmware_bridge.clockmodel import alignment_error_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,25 +79,16 @@ def run(config: str, record: str | None = None, seconds: float | None = None) ->
         limit_ns = None if seconds is None else clock.now_ns() + int(seconds * NS_PER_S)
         for chosen in daemon.chosen():
             log("daemon_started", bundle=chosen["bundle"], backend=chosen["backend"])
+        clocks = ClockReport([s for s in daemon.sources if isinstance(s, Monitor)])
         daemon.core.run(
-            lambda: told() or (limit_ns is not None and clock.now_ns() >= limit_ns), wake_fd
+            lambda: told() or (limit_ns is not None and clock.now_ns() >= limit_ns),
+            wake_fd,
+            clocks.look,
         )
         daemon.core.finish()
-        _say_clocks(daemon.sources)
+        clocks.say()
     log("daemon_stopped", results=sum(daemon.core.results.values()))
     return 0
-
-
-def _say_clocks(sources: Sequence[Any]) -> None:
-    """How far the times of devices may be trusted, each and one against the other."""
-    clocks = {s.name: s.clock for s in sources if isinstance(s, Monitor) and s.clock is not None}
-    for name, state in clocks.items():
-        log("source_clock", source=name, uncertainty_ms=state.uncertainty_ns / NS_PER_MS)
-        if state.drift_ppm is not None:
-            log("source_drift", source=name, drift_ppm=round(state.drift_ppm, 1))
-    if len(clocks) > 1:
-        apart_ns = alignment_error_ns(list(clocks.values()))
-        log("sources_aligned", count=len(clocks), uncertainty_ms=apart_ns / NS_PER_MS)
 
 
 def check(config: str) -> int:

@@ -68,6 +68,7 @@ class Monitor:
         self._rail = min(abs((r - options.offset) * self._scale) for r in rails) or None
         self._attached = Attached(device, options.port, options.name, ports)
         self._clock: SampleClock | None = None
+        self._clock_before: ClockState | None = None
         self._heard_hz = self._feed.rate_hz  # the device's own rate, which it may change
         self._resampler: LiveResampler | None = None
         self._wrong_rate = ""
@@ -97,8 +98,12 @@ class Monitor:
 
     @property
     def clock(self) -> ClockState | None:
-        """What is known of the device's clock, None before samples came."""
-        return None if self._clock is None else self._clock.state
+        """What is known of the device's clock, None before samples came; what was, while it is
+        away. What is counted is counted since the start."""
+        before = self._clock_before
+        if self._clock is None:
+            return before
+        return self._clock.state if before is None else self._clock.state.after(before)
 
     def serve(self, signal: Signal) -> None:
         """Take what a bundle needs. Raises `StartError` where this channel is something else. A
@@ -126,7 +131,7 @@ class Monitor:
             elif isinstance(message, Alert):
                 self._note(message)
             elif isinstance(message, LinkLost):
-                self._clock = None
+                self._end_clock()
                 self._faults.clear()
                 out.append(self._attached.lost(message, now_ns))
         return out
@@ -163,11 +168,15 @@ class Monitor:
         return f"channel: the device shows {said}; choose {self._options.mdc} on it"
 
     def _change_rate(self, rate_hz: float) -> None:
-        self._heard_hz, self._clock, self._wrong_rate = rate_hz, None, ""
+        self._heard_hz, self._wrong_rate = rate_hz, ""
+        self._end_clock()
         try:
             self._resampler = self._resampling()
         except StartError as error:
             self._wrong_rate = f"rate: {error}"
+
+    def _end_clock(self) -> None:
+        self._clock_before, self._clock = self.clock, None
 
     def _resampling(self) -> LiveResampler | None:
         """What brings the device's rate to the wanted one. Raises `StartError` if nothing can."""

@@ -167,7 +167,7 @@ def test_samples_lost_and_sent_twice_are_counted() -> None:
     clock = SampleClock(250.0)
     for seq, count in ((0, 5), (5, 5), (20, 5), (20, 5), (25, 5)):
         clock.time_of(seq, count, (seq + count) * PERIOD_NS)
-    assert (clock.gaps, clock.duplicates) == (1, 1)
+    assert (clock.state.gaps, clock.state.duplicates) == (1, 1)
 
 
 def test_jitter_is_absorbed() -> None:
@@ -178,7 +178,7 @@ def test_jitter_is_absorbed() -> None:
         arrived_ns = true_ns + 4 * PERIOD_NS + int(jitter.expovariate(1 / (3 * NS_PER_MS)))
         errors_ns.append(clock.time_of(seq, 5, arrived_ns) - true_ns)
     assert max(map(abs, errors_ns[200:])) < NS_PER_MS
-    assert clock.restarts == 0
+    assert clock.state.restarts == 0
 
 
 def test_a_burst_after_a_stall_keeps_its_old_times() -> None:
@@ -197,5 +197,5 @@ def test_a_device_that_paused_starts_anew() -> None:
     end = 501 + LATE_FOR_NS // PERIOD_NS + 2
     for seq in range(500, end):
         at_ns = clock.time_of(seq, 1, seq * PERIOD_NS + shift_ns)
-    assert clock.restarts == 1
+    assert clock.state.restarts == 1
     assert at_ns == (end - 1) * PERIOD_NS + shift_ns

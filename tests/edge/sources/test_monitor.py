@@ -303,6 +303,24 @@ def test_a_capture_of_a_device_that_wants_to_be_asked_is_heard_once(tmp_path: Pa
     source.close()
 
 
+def test_a_clock_outlives_its_link_and_goes_on_counting() -> None:
+    """The device stands still for 0.8 s, as a clock that was set back does, and again after the
+    plug was pulled."""
+    port = Port()
+    source = monitor(port, rate_hz=250.0)
+    paused = [b"s"] * 5 + [b""] * 8 + [b"s"] * 30
+    hear(source, port, *paused, LinkError("unplugged", "plug it in"))
+    assert source.clock is not None and source.clock.restarts == 1
+    before = source.clock
+    port.inbox += [b""]
+    source.poll(10 * NS_PER_S)
+    assert source.clock == before
+    for i, item in enumerate(paused):
+        port.inbox += [item] if item else []
+        source.poll((110 + i) * NS_PER_S // 10)
+    assert source.clock.restarts == 2
+
+
 def test_what_the_device_says_of_patient_and_fault_is_logged_without_its_text(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
