@@ -190,7 +190,9 @@ class Link:
             self._connecting = None
             return self._opened(port, now_ns)
         if now_ns >= until_ns:
-            return self._not_opened(f"no answer within {CONNECT_S:g} s; check the network", now_ns)
+            how = f"no answer within {CONNECT_S:g} s"
+            detail = f"{self._path} cannot be reached ({how}); check the network"
+            return self._not_opened(detail, now_ns)
         return []
 
     def _not_opened(self, detail: str, now_ns: int) -> list[LinkMessage]:

@@ -100,10 +100,9 @@ def check(config: str) -> int:
         digest, chosen = each.bundle.digest[:12], each.chosen
         print(f"bundle {name} {digest} on {chosen.backend} {chosen.precision}")
     for part in settings.sources:
-        source = part.build()
-        source.open(clock.now_ns())
-        source.close()
-        print(f"source {source.name}: ready, for {part.bundle}")
+        with _opened(part, None, clock) as source:
+            how = source.reached(clock) if hasattr(source, "reached") else "ready"
+        print(f"source {source.name}: {how}, for {part.bundle}")
     for link in settings.chain:
         print(f"chain {link.from_} > {link.to}")
     print("ready to run")

@@ -26,7 +26,8 @@ SOURCES = {
 class Source(Protocol):
     """Driven by the daemon's loop, which tells the time, monotonic ns; nothing here waits. One that
     can tell before it is opened whether it is what a bundle needs has `serve(signal)` besides,
-    called before the first `poll`; it raises `StartError` where it is not."""
+    called before the first `poll`; it raises `StartError` where it is not. One whose port may take
+    a while to be there can be waited for with `reached(clock)`, by whoever only looks."""
 
     @property
     def name(self) -> str: ...

@@ -8,8 +8,10 @@ the patient. Of those that last when the link is lost no end is told: nobody kno
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Protocol
 
+from edge.clock import NS_PER_S
 from edge.errors import LinkError, StartError
 from edge.log import log
 from edge.registry import load
@@ -21,11 +23,17 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.freshness import Freshness
 from firmware_bridge.link import Link
 from firmware_bridge.ports import open_port
+from firmware_bridge.session import State
 from firmware_bridge.types import Alert, AlertKind, LinkLost, Loss
 
 if TYPE_CHECKING:
+    from edge.clock import Clock
     from firmware_bridge.ports import Connecting, Port
     from firmware_bridge.types import Device, LinkMessage, Wire
+
+
+REACHED = {"tcp": "connected", "tcp-listen": "listening", "udp": "open, no answer awaited"}
+"""How far a port is by its scheme when it is there; another is ready."""
 
 
 class Ports(Protocol):
@@ -51,6 +59,7 @@ class Attached:
 
     def __init__(self, device: Device, port: str, source: str, ports: Ports | None = None) -> None:
         self._source = source
+        self._port = port
         self._ports = ports or RealPorts()
         joins = port.startswith("file://")  # a capture answers nothing
         self._link = Link(device, port, join=joins, open_port=self._ports.open)
@@ -65,6 +74,20 @@ class Attached:
             messages = self._link.open(now_ns)
         except BridgeError as error:
             raise StartError(error.cause, error.fix) from None
+        self._require_present(messages)
+
+    def reached(self, clock: Clock) -> str:
+        """Wait until the port that was opened is there, which a network may take `link.CONNECT_S`
+        for; how far it is then. Raises `LinkError` when it cannot be reached."""
+        while self._link.state is State.CLOSED:
+            fd, due_ns = self._link.fileno(), self._link.next_deadline_ns()
+            if fd is None or due_ns is None:
+                raise LinkError(f"{self._port} was lost as it was opened", "check the cable")
+            select.select([fd], [], [], max(0.0, (due_ns - clock.now_ns()) / NS_PER_S))
+            self._require_present(self._link.poll(clock.now_ns()))
+        return REACHED.get(parse(self._port).scheme, "ready")
+
+    def _require_present(self, messages: list[LinkMessage]) -> None:
         for message in messages:
             if isinstance(message, LinkLost) and message.reason is Loss.ABSENT:
                 self._link.close()

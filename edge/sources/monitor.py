@@ -21,6 +21,7 @@ from firmware_bridge.types import Alert, AlertKind, LinkLost, SampleBlock
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Signal
+    from edge.clock import Clock
     from edge.sources.attached import Ports
     from firmware_bridge.clockmodel import ClockState
     from firmware_bridge.types import Device, Feed
@@ -115,6 +116,10 @@ class Monitor:
     def open(self, now_ns: int) -> None:
         """Open the port. Raises `LinkError` when it is not there now; later losses are retried."""
         self._attached.open(now_ns)
+
+    def reached(self, clock: Clock) -> str:
+        """How far its port is, once it is there: see `Attached.reached`."""
+        return self._attached.reached(clock)
 
     def fileno(self) -> int | None:
         return self._attached.fileno()

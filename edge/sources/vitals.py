@@ -28,6 +28,7 @@ from firmware_bridge.types import LinkLost, Loss, Numeric, Validity
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Features
+    from edge.clock import Clock
     from edge.signals.rows import Row
     from edge.sources.attached import Ports
     from edge.types import SourceLost
@@ -94,6 +95,10 @@ class Vitals:
         """Open the port. Raises `LinkError` when it is not there now; later losses are retried."""
         self._attached.open(now_ns)
         self._open = True
+
+    def reached(self, clock: Clock) -> str:
+        """How far its port is, once it is there: see `Attached.reached`."""
+        return self._attached.reached(clock)
 
     def fileno(self) -> int | None:
         return self._attached.fileno()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,51 @@ def test_missing_port(tmp_path: Path, verb: str) -> None:
     done = medge(verb, written(tmp_path))
     assert done.returncode == 3
     assert "nothing" in one_line(done)
+
+
+def ported(folder: Path, port: str) -> str:
+    """The configuration with another port."""
+    file = Path(written(folder))
+    file.write_text(file.read_text().replace(str(folder / "nothing"), port))
+    return str(file)
+
+
+def test_a_closed_port_of_the_network(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        at = free.getsockname()[1]
+    done = medge("check", ported(tmp_path, f"tcp://127.0.0.1:{at}"))
+    assert done.returncode == 3
+    assert f"127.0.0.1:{at} cannot be reached (Connection refused)" in one_line(done)
+    assert "ready" not in done.stdout
+
+
+def test_a_port_of_the_network_that_does_not_answer(tmp_path: Path) -> None:
+    """A listener whose queue is full drops who calls, as a host that is switched off does."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        at = full.getsockname()[1]
+        for _ in range(3):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.1", at))
+        done = medge("check", ported(tmp_path, f"tcp://127.0.0.1:{at}"))
+    assert done.returncode == 3
+    assert f"127.0.0.1:{at} cannot be reached (Connection timed out)" in one_line(done)
+    assert "ready" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("scheme", "how"),
+    [("tcp", "connected"), ("tcp-listen", "listening"), ("udp", "open, no answer awaited")],
+)
+def test_what_is_known_of_a_port_of_the_network(tmp_path: Path, scheme: str, how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as monitor:
+        at = monitor.getsockname()[1]
+        if scheme == "tcp-listen":
+            monitor.close()
+        done = medge("check", ported(tmp_path, f"{scheme}://127.0.0.1:{at}"))
+    assert done.returncode == 0, done.stderr
+    assert f"source monitor: {how}, for ecg-beat" in done.stdout
 
 
 def test_wrong_key(tmp_path: Path) -> None:
