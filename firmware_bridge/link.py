@@ -84,7 +84,8 @@ class Link:
         self._past = Counters()  # of the decoders before this one
         self._tally: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
-        self._failures = 0
+        self._failures = 0  # losses in a row, no link between them having lasted `RETRY_MAX_S`
+        self._up_ns: int | None = None
         self._retry_at_ns: int | None = None
         self._look_at_ns: int | None = None
         self._is_once = False
@@ -273,7 +274,7 @@ class Link:
             return  # the stream of before our reset
         if was is not State.STREAMING:
             self._tally["ups"] += 1
-            self._failures = 0
+            self._up_ns = now_ns
             self._told = None
             self._judged_ns, self._judged = now_ns, self._decoder.counters
             out.append(LinkUp(now_ns))
@@ -326,6 +327,9 @@ class Link:
     def _lose(self, reason: Loss, detail: str, now_ns: int, out: list[LinkMessage]) -> None:
         self._release()
         self._losses[reason.value] += 1
+        if self._up_ns is not None and now_ns - self._up_ns >= RETRY_MAX_S * NS_PER_S:
+            self._failures = 0
+        self._up_ns = None
         self._failures += 1
         delay_s = retry_delay_s(self._failures, self._random01())
         self._retry_at_ns = None if self._is_once else now_ns + int(delay_s * NS_PER_S)

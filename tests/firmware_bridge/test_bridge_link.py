@@ -11,7 +11,7 @@ from firmware_bridge.emulators import phd as agent
 from firmware_bridge.emulators.hl7_oru import report
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import DialogueError, LinkError
-from firmware_bridge.link import MAX_READS_PER_POLL, Link, retry_delay_s
+from firmware_bridge.link import MAX_READS_PER_POLL, RETRY_MAX_S, Link, retry_delay_s
 from firmware_bridge.mllp import framed
 from firmware_bridge.session import NS_PER_S, State
 from firmware_bridge.types import (
@@ -225,12 +225,50 @@ def test_retries_back_off_to_five_seconds_and_are_told_once() -> None:
 def test_backoff_starts_anew_after_the_link_was_up() -> None:
     rig = Rig()
     rig.stream()
-    for at_s in (1, 2):
+    for at_s in (6, 12):
         rig.hear(LinkError("unplugged", "plug in"), at_s * NS_PER_S)
         assert rig.link.next_deadline_ns() == at_s * NS_PER_S + 100 * MS
         rig.link.poll(at_s * NS_PER_S + 100 * MS)
         rig.hear(BANNER, at_s * NS_PER_S + 200 * MS)
         rig.hear(packets(0, 5), at_s * NS_PER_S + 300 * MS)
+
+
+def delays_s(rig: Rig, up_s: float, n: int) -> list[float]:
+    """How long the link waits each time that it was up for so long before the board refused."""
+    found, now_ns = [], 0
+    rig.link.open(now_ns)
+    for _ in range(n):
+        rig.hear(BANNER, now_ns)
+        assert isinstance(rig.hear(packets(0, 5), now_ns)[0], LinkUp)
+        now_ns += int(up_s * NS_PER_S)
+        rig.hear(packets(5, 1), now_ns)
+        assert losses(rig.hear(BANNER, now_ns)) == [Loss.REFUSED]
+        due_ns = rig.link.next_deadline_ns()
+        assert due_ns is not None
+        found.append(round((due_ns - now_ns) / NS_PER_S, 3))
+        now_ns = due_ns
+        rig.link.poll(now_ns)
+    return found
+
+
+def test_backoff_grows_while_the_link_comes_up_and_is_lost_at_once() -> None:
+    """Every loss is told, as each time values had come again."""
+    assert delays_s(Rig(), 0.1, 8) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert delays_s(Rig(), RETRY_MAX_S, 4) == [0.1] * 4
+
+
+def test_a_device_that_always_refuses_is_told_once() -> None:
+    rig, told, now_ns = Rig(), [], 0
+    rig.link.open(now_ns)
+    for _ in range(8):
+        told += losses(rig.hear(b"Failure: no board$$$", now_ns))
+        due_ns = rig.link.next_deadline_ns()
+        assert due_ns is not None
+        told += losses(rig.link.poll(due_ns))
+        now_ns = due_ns
+    assert told == [Loss.REFUSED]
+    assert now_ns > 10 * NS_PER_S
+    assert rig.link.counters.losses == {"refused": 8}
 
 
 def test_jitter_spreads_the_first_retry() -> None:
