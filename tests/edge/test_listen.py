@@ -98,7 +98,7 @@ def test_a_capture_is_heard_to_its_end(tmp_path: Path) -> None:
 def test_silence_is_said_and_is_no_success() -> None:
     ours, theirs = pty.openpty()
     try:
-        done = medge(os.ttyname(theirs), "--device", "nonin-2", "--seconds", "2")
+        done = medge(os.ttyname(theirs), "--device", "nonin-2", "--seconds", "3")
     finally:
         os.close(ours)
         os.close(theirs)
