@@ -151,10 +151,14 @@ class _Update:
                 continue
             if step is Step.DONE:
                 return Outcome(Result.UPDATED if self._touched else Result.ALREADY)
-            if self._tried and step in (Step.UPLOAD, Step.TEST):
+            if self._failed(step):
                 return Outcome(Result.REVERTED, self._why)
             if step in (Step.RESET, Step.PROVE):
                 self._prove()
+
+    def _failed(self, step: Step) -> bool:
+        """Whether the trial is over: this image does not run, or was passed over by the boot."""
+        return self._tried and step not in (Step.PROVE, Step.DONE)
 
     async def _one_session(self) -> Step:
         """Talk to the device until something else than SMP is due, and return what."""
@@ -162,7 +166,7 @@ class _Update:
             while True:
                 step = next_step(await _slots(client), self._image)
                 self._on_progress(step, 0, len(self._image.data))
-                if step is Step.DONE or (self._tried and step in (Step.UPLOAD, Step.TEST)):
+                if step is Step.DONE or self._failed(step):
                     return step
                 self._touched = True
                 if step is Step.UPLOAD:

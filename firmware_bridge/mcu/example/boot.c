@@ -114,9 +114,11 @@ uint8_t boot_choose(void)
     }
     for (uint8_t slot = 0; slot < FLASH_SLOTS; slot++) {
         const boot_slot_t *one = &found[slot];
-        if ((one->valid != 0u) && (one->pending != 0u) && (one->tried == 0u)) {
-            /* Noted before it runs: if it hangs, the watchdog's boot must not try it again. */
-            return (set_mark(slot, MARK_TRIED) == 0) ? slot : BOOT_NONE;
+        /* Noted before it runs: if it hangs, the watchdog's boot must not try it again. So one that
+         * cannot be noted is not tried, and what was confirmed goes on running. */
+        if ((one->valid != 0u) && (one->pending != 0u) && (one->tried == 0u) &&
+            (set_mark(slot, MARK_TRIED) == 0)) {
+            return slot;
         }
         if ((one->valid != 0u) && (one->confirmed != 0u) &&
             ((chosen == BOOT_NONE) || (one->generation > found[chosen].generation))) {

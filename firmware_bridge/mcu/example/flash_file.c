@@ -10,6 +10,7 @@
 static int file = -1;
 static unsigned long operations;
 static unsigned long cut;
+static unsigned long worn;
 
 int flash_open(const char *path)
 {
@@ -32,6 +33,11 @@ void flash_cut_at(unsigned long n)
     cut = (n == 0u) ? 0u : (operations + n);
 }
 
+void flash_wear_at(unsigned long n)
+{
+    worn = (n == 0u) ? 0u : (operations + n);
+}
+
 unsigned long flash_operations(void)
 {
     return operations;
@@ -48,10 +54,13 @@ static int inside(uint8_t slot, uint32_t offset, size_t n)
            (n <= (FLASH_SLOT_BYTES - offset));
 }
 
-/* One operation on the flash: all of it, or half of it and the power is gone. */
+/* One operation on the flash: all of it, none of it, or half of it and the power is gone. */
 static int operate(uint8_t slot, uint32_t offset, const uint8_t *bytes, size_t n)
 {
     operations++;
+    if ((worn != 0u) && (operations >= worn)) {
+        return -1;
+    }
     if (operations == cut) {
         if (pwrite(file, bytes, n / 2u, place(slot, offset)) < 0) {
             return -1;

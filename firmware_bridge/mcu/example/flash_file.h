@@ -1,4 +1,5 @@
-/* The host build's flash: a file, and a power supply that can be cut in the middle of a write. */
+/* The host build's flash: a file that can wear out, and a power supply that can be cut in the
+ * middle of a write. */
 #ifndef FLASH_FILE_H
 #define FLASH_FILE_H
 
@@ -12,6 +13,10 @@ int flash_open(const char *path);
 /* At the `n`th write or erase from now on (1 is the next) half of it is done, and the process ends
  * with FLASH_CUT_EXIT. 0 never. */
 void flash_cut_at(unsigned long n);
+
+/* The `n`th write or erase from now on (1 is the next) and all after it fail: the flash is worn out.
+ * 0 never. */
+void flash_wear_at(unsigned long n);
 
 /* How many writes and erases there have been. */
 unsigned long flash_operations(void);

@@ -1,9 +1,10 @@
 /* The same firmware as a process: its port is a pseudo-terminal, its flash a file, its alarm a line
  * on stdout. What stands in for hardware: a boot loader (boot.c), a watchdog that resets an image
- * which is not confirmed in time, a power supply that can be cut in the middle of a flash write.
+ * which is not confirmed in time, a power supply that can be cut in the middle of a flash write,
+ * flash that wears out.
  *
  *   host_main --flash FILE --factory IMAGE       make FILE hold IMAGE, confirmed, and end
- *   host_main --flash FILE --port LINK [--cut N] [--trial-ms MS] [--noise N]
+ *   host_main --flash FILE --port LINK [--cut N] [--wear N] [--trial-ms MS] [--noise N]
  *
  * An image's body says how it behaves: the word "behave=" and then good (also if there is none),
  * mute (sends nothing), deaf (neither sends nor receives), stranger (another layout), or broken (a
@@ -257,6 +258,7 @@ int main(int argc, char **argv)
     const char *factory = option(argc, argv, "--factory");
     const char *link_path = option(argc, argv, "--port");
     const char *cut = option(argc, argv, "--cut");
+    const char *wear = option(argc, argv, "--wear");
     const char *noisy = option(argc, argv, "--noise");
     const char *trial_ms = option(argc, argv, "--trial-ms");
     const uint64_t trial_us = 1000u * strtoull((trial_ms != NULL) ? trial_ms : "10000", NULL, 10);
@@ -271,6 +273,7 @@ int main(int argc, char **argv)
     (void)signal(SIGINT, stop);
     noise = strtoul((noisy != NULL) ? noisy : "0", NULL, 10);
     flash_cut_at(strtoul((cut != NULL) ? cut : "0", NULL, 10));
+    flash_wear_at(strtoul((wear != NULL) ? wear : "0", NULL, 10));
     port = open_port(link_path);
     if (port < 0) {
         perror(link_path);

@@ -197,13 +197,15 @@ class Board:
         command = [self._program, "--flash", self.flash, "--factory", file]
         subprocess.run(command, check=True)
 
-    def power_on(self, *, cut: int = 0, trial_ms: int = 10_000, noise: int = 0) -> None:
+    def power_on(self, **options: int) -> None:
+        """With the options of host_main, as `trial_ms=100` for `--trial-ms 100`."""
         self.port.unlink(missing_ok=True)
         boots = len(self.lines("boot"))
         with self._log.open("ab") as log:
             command = [self._program, "--flash", self.flash, "--port", self.port]
-            options = ["--cut", str(cut), "--trial-ms", str(trial_ms), "--noise", str(noise)]
-            self._process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+            for name, value in options.items():
+                command += ["--" + name.replace("_", "-"), str(value)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline_s = time.monotonic() + 5
         while len(self.lines("boot")) == boots and self.ended() is None:
             assert time.monotonic() < deadline_s

@@ -1,4 +1,4 @@
-"""The power fails at any write to flash during an update: it boots one whole image, always.
+"""Power or flash fail at any write to flash during an update: it boots one whole image, always.
 
 Each cut leaves one write or erase half done. At the next boot the device runs the old image or the
 new one, and the same update brought to its end keeps the new one. All cuts run by `make mcu-cuts`;
@@ -16,7 +16,7 @@ import pytest
 
 from firmware_bridge.mcu import dfu
 from firmware_bridge.mcu.dfu import Result
-from firmware_bridge.mcu.image import read_image
+from firmware_bridge.mcu.image import UpdateError, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ pytestmark = pytest.mark.integration
 # 8 pages erased, 13 pieces written, then the marks: generation, pending, tried, confirmed.
 OPERATIONS = 25
 MARKS = range(22, 26)
+TRIED = 24
 CUT_EXIT = 99
 NO_IMAGE_EXIT = 3
 BRIEF = dfu.Patience(answer_s=0.3, boot_s=1.5, healthy_s=0.2, retry_s=0.05, retries=200)
@@ -73,6 +74,28 @@ def test_a_power_cut_leaves_a_whole_image(
     board.power_off()
     board.power_on()
     assert board.lines("boot")[-1][5:] == ["1.1.0", "confirmed"]
+
+
+# An erase, a piece, and each mark: generation, pending, tried, confirmed.
+@pytest.mark.parametrize("wear", [1, 9, *MARKS])
+def test_flash_that_wears_out_leaves_the_image_of_before(
+    board: Any, make_image: Callable[..., bytes], wear: int
+) -> None:
+    """From one operation on all of them fail; one that cannot be noted as tried is not tried."""
+    pytest.importorskip("smpclient")
+    board.make(make_image((1, 0, 0)))
+    board.power_on(wear=wear, trial_ms=2000)
+    new = read_image(make_image((1, 1, 0)))
+    try:
+        result = dfu.update(str(board.port), new, patience=BRIEF).result
+    except UpdateError:
+        result = None
+    assert result is (Result.REVERTED if wear == TRIED else None)
+    booted = [(row[5], row[6]) for row in board.lines("boot")]
+    assert (("1.1.0", "trial") in booted) == (wear > TRIED)
+    board.power_off()
+    board.power_on(wear=1)
+    assert board.lines("boot")[-1][5:] == ["1.0.0", "confirmed"]
 
 
 def test_there_are_no_more_operations(board: Any, make_image: Callable[..., bytes]) -> None:
