@@ -1,5 +1,6 @@
 /* What the reference firmware needs of a board. Weak stand-ins for all of it are in main.c; the
- * host build has its own in host_main.c. None may block for longer than a few milliseconds. */
+ * host build has its own in host_main.c. None may block for longer than a few milliseconds;
+ * what flash may take is in flash.h. */
 #ifndef BOARD_H
 #define BOARD_H
 

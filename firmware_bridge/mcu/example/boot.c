@@ -78,16 +78,15 @@ static int stated_hash(uint8_t slot, uint32_t body_end, uint8_t hash[SHA256_BYTE
     return -1;
 }
 
-void boot_inspect(uint8_t slot, boot_slot_t *found)
+int boot_look(uint8_t slot, boot_slot_t *found)
 {
     uint8_t header[BOOT_HEADER_BYTES];
     uint8_t generation[MARK_BYTES];
-    uint8_t digest[SHA256_BYTES];
     (void)memset(found, 0, sizeof(*found));
     if ((flash_read(slot, 0, header, sizeof(header)) != 0) ||
         (flash_read(slot, mark_at(MARK_GENERATION), generation, sizeof(generation)) != 0) ||
         (little(header, 4) != 0x96F3B83Du) || (little(&header[8], 2) != BOOT_HEADER_BYTES)) {
-        return;
+        return -1;
     }
     found->body_bytes = little(&header[12], 4);
     found->major = header[20];
@@ -98,7 +97,14 @@ void boot_inspect(uint8_t slot, boot_slot_t *found)
     found->pending = marked(slot, MARK_PENDING);
     found->tried = marked(slot, MARK_TRIED);
     found->confirmed = marked(slot, MARK_CONFIRMED);
-    if ((found->body_bytes <= (BOOT_IMAGE_BYTES - BOOT_HEADER_BYTES)) &&
+    return 0;
+}
+
+void boot_inspect(uint8_t slot, boot_slot_t *found)
+{
+    uint8_t digest[SHA256_BYTES];
+    if ((boot_look(slot, found) == 0) &&
+        (found->body_bytes <= (BOOT_IMAGE_BYTES - BOOT_HEADER_BYTES)) &&
         (stated_hash(slot, BOOT_HEADER_BYTES + found->body_bytes, found->hash) == 0) &&
         (hash_image(slot, BOOT_HEADER_BYTES + found->body_bytes, digest) == 0)) {
         found->valid = (memcmp(digest, found->hash, sizeof(digest)) == 0) ? 1u : 0u;
@@ -133,7 +139,7 @@ int boot_mark_pending(uint8_t slot)
     boot_slot_t found;
     uint8_t generation[MARK_BYTES] = {0};
     uint32_t next;
-    boot_inspect((uint8_t)(1u - slot), &found);
+    (void)boot_look((uint8_t)(1u - slot), &found);
     next = (found.confirmed != 0u) ? (found.generation + 1u) : 1u;
     for (size_t i = 0; i < 4u; i++) {
         generation[i] = (uint8_t)(next >> (8u * i));
@@ -149,11 +155,7 @@ int boot_confirm(uint8_t slot)
     return set_mark(slot, MARK_CONFIRMED);
 }
 
-int boot_erase(uint8_t slot)
+int boot_erase_page(uint8_t slot, uint32_t page)
 {
-    int failed = flash_erase_page(slot, MARKS_AT);
-    for (uint32_t at = 0; (at < BOOT_IMAGE_BYTES) && (failed == 0); at += FLASH_PAGE_BYTES) {
-        failed = flash_erase_page(slot, at);
-    }
-    return failed;
+    return flash_erase_page(slot, (page == 0u) ? MARKS_AT : ((page - 1u) * FLASH_PAGE_BYTES));
 }

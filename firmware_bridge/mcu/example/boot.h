@@ -13,6 +13,7 @@
 #define BOOT_NONE 0xFFu
 #define BOOT_HEADER_BYTES 32u
 #define BOOT_IMAGE_BYTES (FLASH_SLOT_BYTES - FLASH_PAGE_BYTES)
+#define BOOT_PAGES (FLASH_SLOT_BYTES / FLASH_PAGE_BYTES)
 
 typedef struct {
     uint8_t valid; /* its hash is right */
@@ -28,7 +29,10 @@ typedef struct {
     uint8_t hash[SHA256_BYTES];
 } boot_slot_t;
 
-/* Read and check one slot. */
+/* Read one slot's header and marks, without its hash: 0, or -1 if there is no header. */
+int boot_look(uint8_t slot, boot_slot_t *found);
+
+/* Read and check one slot: as long as hashing it takes. */
 void boot_inspect(uint8_t slot, boot_slot_t *found);
 
 /* What the boot loader does at each boot: the slot to run, or BOOT_NONE. */
@@ -40,7 +44,7 @@ int boot_mark_pending(uint8_t slot);
 /* Keep the slot that runs. */
 int boot_confirm(uint8_t slot);
 
-/* Erase a slot, its marks first. */
-int boot_erase(uint8_t slot);
+/* Erase one of a slot's BOOT_PAGES pages: page 0 is that of its marks, and has to go first. */
+int boot_erase_page(uint8_t slot, uint32_t page);
 
 #endif

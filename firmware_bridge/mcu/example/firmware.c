@@ -46,31 +46,35 @@ static void take_byte(firmware_t *firmware, uint8_t byte, uint64_t now_us)
     for (size_t i = 0; i < passed; i++) {
         (void)send(firmware, medge_link_feed(&firmware->link, pass[i], now_us, firmware->out));
     }
-    if (firmware->smp.frames != firmware->update_frames) {
-        firmware->update_frames = firmware->smp.frames;
-        firmware->update_us = now_us;
-        firmware->updating = 1;
-    }
-    if (firmware->smp.reply_len != 0u) {
-        (void)board_write(firmware->smp.reply, firmware->smp.reply_len);
-    }
 }
 
 /* Nobody is watched while the firmware is being changed: no trust, and so the alarm. */
 static void update(firmware_t *firmware, uint64_t now_us)
 {
+    if (firmware->smp.message_len != 0u) {
+        firmware->update_us = now_us;
+        firmware->updating = 1;
+    }
     if (firmware->updating == 0u) {
         return;
     }
     medge_link_halt(&firmware->link);
-    if (firmware->smp.reset_wanted != 0u) {
-        drive_alarm(firmware);
-        board_reset();
-    }
     if ((now_us - firmware->update_us) > ((uint64_t)FIRMWARE_UPDATE_MS * US_PER_MS)) {
         static const uint8_t END_OF_LINES = 0;
         firmware->updating = 0;
         (void)board_write(&END_OF_LINES, 1);
+    }
+}
+
+/* A part of the update, after the alarm has been driven: no flash is touched while it is quiet. */
+static void work(firmware_t *firmware)
+{
+    smp_work(&firmware->smp);
+    if (firmware->smp.reply_len != 0u) {
+        (void)board_write(firmware->smp.reply, firmware->smp.reply_len);
+    }
+    if (firmware->smp.reset_wanted != 0u) {
+        board_reset();
     }
 }
 
@@ -130,8 +134,9 @@ void firmware_step(firmware_t *firmware)
         firmware->greeted = 1;
         (void)send(firmware, medge_link_hello(&firmware->link, now_us, firmware->out));
     }
-    /* No more than so many bytes a round, so that a flood cannot hold up the rest. */
-    for (size_t i = 0; i < MAX_READS; i++) {
+    /* No more than so many bytes a round, so that a flood cannot hold up the rest, and none while a
+     * message is worked on. */
+    for (size_t i = 0; (i < MAX_READS) && (firmware->smp.message_len == 0u); i++) {
         const int byte = board_read();
         if (byte < 0) {
             break;
@@ -142,6 +147,7 @@ void firmware_step(firmware_t *firmware)
     update(firmware, now_us);
     medge_link_tick(&firmware->link, now_us);
     drive_alarm(firmware);
+    work(firmware);
     sample(firmware);
     beat(firmware, board_now_us()); /* frames must not go back in time */
     board_watchdog();

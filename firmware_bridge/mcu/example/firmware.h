@@ -14,7 +14,6 @@ typedef struct {
     smp_t smp;
     uint64_t beat_us;
     uint64_t update_us;
-    uint32_t update_frames;
     uint32_t dropped_samples;
     uint32_t dropped_frames;
     uint64_t first;
@@ -29,7 +28,8 @@ typedef struct {
 /* Start with the alarm on. `active_slot` is the image slot that runs. */
 void firmware_init(firmware_t *firmware, uint8_t active_slot);
 
-/* One round of the main loop; to be called for ever, at least every 10 ms. */
+/* One round of the main loop; to be called for ever, at least every 10 ms. It returns
+ * within those but during an update, where it may erase one page of flash. */
 void firmware_step(firmware_t *firmware);
 
 #endif

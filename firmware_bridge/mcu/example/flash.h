@@ -1,7 +1,9 @@
 /* Two image slots in flash, and what the boot loader keeps about them. The host build has them in a
  * file (flash_file.c); on hardware they are MCUboot's, in its mode "direct XIP with revert".
  *
- * Writing can only clear bits. All functions return 0, or -1 if the flash has failed. */
+ * Writing can only clear bits. A page must be erased, and 512 bytes written, in less time than the
+ * watchdog waits (board.h), for that is what is done between two of its kicks.
+ * All functions return 0, or -1 if the flash has failed. */
 #ifndef FLASH_H
 #define FLASH_H
 

@@ -11,6 +11,7 @@ static int file = -1;
 static unsigned long operations;
 static unsigned long cut;
 static unsigned long worn;
+static void (*told)(const char *what, uint8_t slot, uint32_t offset);
 
 int flash_open(const char *path)
 {
@@ -38,6 +39,11 @@ void flash_wear_at(unsigned long n)
     worn = (n == 0u) ? 0u : (operations + n);
 }
 
+void flash_tell(void (*tell)(const char *what, uint8_t slot, uint32_t offset))
+{
+    told = tell;
+}
+
 unsigned long flash_operations(void)
 {
     return operations;
@@ -55,8 +61,11 @@ static int inside(uint8_t slot, uint32_t offset, size_t n)
 }
 
 /* One operation on the flash: all of it, none of it, or half of it and the power is gone. */
-static int operate(uint8_t slot, uint32_t offset, const uint8_t *bytes, size_t n)
+static int operate(const char *what, uint8_t slot, uint32_t offset, const uint8_t *bytes, size_t n)
 {
+    if (told != NULL) {
+        told(what, slot, offset);
+    }
     operations++;
     if ((worn != 0u) && (operations >= worn)) {
         return -1;
@@ -74,8 +83,9 @@ int flash_erase_page(uint8_t slot, uint32_t offset)
 {
     uint8_t erased[FLASH_PAGE_BYTES];
     (void)memset(erased, 0xFF, sizeof(erased));
-    return inside(slot, offset, sizeof(erased)) ? operate(slot, offset, erased, sizeof(erased))
-                                                : -1;
+    return inside(slot, offset, sizeof(erased))
+               ? operate("erase", slot, offset, erased, sizeof(erased))
+               : -1;
 }
 
 int flash_write(uint8_t slot, uint32_t offset, const uint8_t *bytes, size_t n)
@@ -88,7 +98,7 @@ int flash_write(uint8_t slot, uint32_t offset, const uint8_t *bytes, size_t n)
     for (size_t i = 0; i < n; i++) {
         cleared[i] &= bytes[i];
     }
-    return operate(slot, offset, cleared, n);
+    return operate("write", slot, offset, cleared, n);
 }
 
 int flash_read(uint8_t slot, uint32_t offset, uint8_t *bytes, size_t n)

@@ -14,9 +14,12 @@ int flash_open(const char *path);
  * with FLASH_CUT_EXIT. 0 never. */
 void flash_cut_at(unsigned long n);
 
-/* The `n`th write or erase from now on (1 is the next) and all after it fail: the flash is worn out.
- * 0 never. */
+/* The `n`th write or erase from now on (1 is the next) and all after it fail: the flash is worn
+ * out. 0 never. */
 void flash_wear_at(unsigned long n);
+
+/* Have `tell` called before each write and erase. */
+void flash_tell(void (*tell)(const char *what, uint8_t slot, uint32_t offset));
 
 /* How many writes and erases there have been. */
 unsigned long flash_operations(void);

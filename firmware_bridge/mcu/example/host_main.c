@@ -1,15 +1,20 @@
 /* The same firmware as a process: its port is a pseudo-terminal, its flash a file, its alarm a line
  * on stdout. What stands in for hardware: a boot loader (boot.c), a watchdog that resets an image
  * which is not confirmed in time, a power supply that can be cut in the middle of a flash write,
- * flash that wears out.
+ * flash that wears out and takes its time.
  *
  *   host_main --flash FILE --factory IMAGE       make FILE hold IMAGE, confirmed, and end
- *   host_main --flash FILE --port LINK [--cut N] [--wear N] [--trial-ms MS] [--noise N]
+ *   host_main --flash FILE --port LINK [--cut N] [--wear N] [--erase-ms MS]
+ *             [--trial-ms MS] [--noise N]
  *
  * An image's body says how it behaves: the word "behave=" and then good (also if there is none),
  * mute (sends nothing), deaf (neither sends nor receives), stranger (another layout), or broken (a
  * sensor fault). With noise, a bit of every Nth received byte is flipped. Ends with 99 when the
- * power is cut, 3 when no image can be booted. */
+ * power is cut, 3 when no image can be booted.
+ *
+ * Besides the alarm it tells each boot, each write and erase of its flash before it is done, and
+ * the longest time so far between two kicks of the watchdog, each after monotonic microseconds. That
+ * time is what this process worked and its pages took to erase, not what others held it up. */
 #define _DEFAULT_SOURCE
 #define _XOPEN_SOURCE 700
 
@@ -44,12 +49,39 @@ static medge_alarm_t shown = {255, 255, 255};
 static volatile sig_atomic_t stopped;
 static unsigned long noise;
 static unsigned long received;
+static uint64_t erase_us;
+static uint64_t erasing_us;
+static uint64_t kicked_us;
+static uint64_t longest_us;
+
+static uint64_t clock_us(clockid_t clock)
+{
+    struct timespec now;
+    (void)clock_gettime(clock, &now);
+    return ((uint64_t)now.tv_sec * 1000000u) + ((uint64_t)now.tv_nsec / 1000u);
+}
 
 static uint64_t monotonic_us(void)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return ((uint64_t)now.tv_sec * 1000000u) + ((uint64_t)now.tv_nsec / 1000u);
+    return clock_us(CLOCK_MONOTONIC);
+}
+
+static uint64_t worked_us(void)
+{
+    return clock_us(CLOCK_PROCESS_CPUTIME_ID) + erasing_us;
+}
+
+static void tell_flash(const char *what, uint8_t where, uint32_t offset)
+{
+    printf("%llu %s slot %u at %lu\n", (unsigned long long)monotonic_us(), what, where,
+           (unsigned long)offset);
+    (void)fflush(stdout);
+    if (what[0] == 'e') {
+        const struct timespec page = {.tv_sec = (time_t)(erase_us / 1000000u),
+                                      .tv_nsec = (long)(erase_us % 1000000u) * 1000L};
+        (void)nanosleep(&page, NULL);
+        erasing_us += erase_us;
+    }
 }
 
 uint64_t board_now_us(void)
@@ -118,6 +150,14 @@ uint32_t board_lost_samples(void)
 
 void board_watchdog(void)
 {
+    const uint64_t now_us = worked_us();
+    if ((now_us - kicked_us) > longest_us) {
+        longest_us = now_us - kicked_us;
+        printf("%llu watchdog %llu\n", (unsigned long long)monotonic_us(),
+               (unsigned long long)longest_us);
+        (void)fflush(stdout);
+    }
+    kicked_us = now_us;
 }
 
 void board_reset(void)
@@ -177,6 +217,7 @@ static void run(uint64_t trial_us)
     if (behaviour == STRANGER) {
         firmware.link.identity.layout ^= 1u;
     }
+    kicked_us = worked_us();
     while (!reset_wanted && !stopped) {
         firmware_step(&firmware);
         if (reset_wanted) {
@@ -224,8 +265,13 @@ static int write_factory(const char *path)
     const int file = open(path, O_RDONLY);
     const ssize_t n = (file >= 0) ? read(file, bytes, sizeof(bytes)) : -1;
     (void)close(file);
-    if ((n <= 0) || (boot_erase(0) != 0)) {
+    if (n <= 0) {
         return -1;
+    }
+    for (uint32_t page = 0; page < BOOT_PAGES; page++) {
+        if (boot_erase_page(0, page) != 0) {
+            return -1;
+        }
     }
     for (uint32_t at = 0; at < (uint32_t)n; at += FLASH_PAGE_BYTES) {
         const size_t rest = (size_t)n - at;
@@ -259,6 +305,7 @@ int main(int argc, char **argv)
     const char *link_path = option(argc, argv, "--port");
     const char *cut = option(argc, argv, "--cut");
     const char *wear = option(argc, argv, "--wear");
+    const char *erase_ms = option(argc, argv, "--erase-ms");
     const char *noisy = option(argc, argv, "--noise");
     const char *trial_ms = option(argc, argv, "--trial-ms");
     const uint64_t trial_us = 1000u * strtoull((trial_ms != NULL) ? trial_ms : "10000", NULL, 10);
@@ -274,6 +321,8 @@ int main(int argc, char **argv)
     noise = strtoul((noisy != NULL) ? noisy : "0", NULL, 10);
     flash_cut_at(strtoul((cut != NULL) ? cut : "0", NULL, 10));
     flash_wear_at(strtoul((wear != NULL) ? wear : "0", NULL, 10));
+    erase_us = 1000u * strtoull((erase_ms != NULL) ? erase_ms : "0", NULL, 10);
+    flash_tell(tell_flash);
     port = open_port(link_path);
     if (port < 0) {
         perror(link_path);

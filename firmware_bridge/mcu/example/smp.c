@@ -23,6 +23,7 @@ enum {
 };
 
 #define HEADER_BYTES 8u
+#define MORE 0xFFFFu /* no code of an error: not done yet, and no answer to anybody */
 
 static uint16_t xmodem(const uint8_t *data, size_t n)
 {
@@ -120,12 +121,10 @@ static void put_state(cbor_t *out, uint8_t slot, const boot_slot_t *found, int a
     cbor_bool(out, active);
 }
 
-static void put_states(const smp_t *smp, cbor_t *out)
+static void put_states(const smp_t *smp, const boot_slot_t found[FLASH_SLOTS], cbor_t *out)
 {
-    boot_slot_t found[FLASH_SLOTS];
     uint32_t valid = 0;
     for (uint8_t slot = 0; slot < FLASH_SLOTS; slot++) {
-        boot_inspect(slot, &found[slot]);
         valid += found[slot].valid;
     }
     cbor_map(out, 1);
@@ -156,19 +155,34 @@ static void put_image_error(cbor_t *out, uint32_t rc)
     cbor_uint(out, rc);
 }
 
+static void inspect(boot_slot_t found[FLASH_SLOTS])
+{
+    for (uint8_t slot = 0; slot < FLASH_SLOTS; slot++) {
+        boot_inspect(slot, &found[slot]);
+    }
+}
+
+static void read_state(const smp_t *smp, cbor_t *out)
+{
+    boot_slot_t found[FLASH_SLOTS];
+    inspect(found);
+    put_states(smp, found, out);
+}
+
 /* Mark the image of a hash for a trial, or confirm the one that runs. */
 static void set_state(const smp_t *smp, const cbor_item_t *request, cbor_t *out)
 {
     const cbor_item_t *hash = cbor_find(request, "hash");
     const cbor_item_t *confirm = cbor_find(request, "confirm");
     const int keep = (confirm != NULL) && (confirm->number != 0u);
+    boot_slot_t found[FLASH_SLOTS];
+    inspect(found);
     for (uint8_t slot = 0; slot < FLASH_SLOTS; slot++) {
         const int active = slot == smp->active;
-        boot_slot_t found;
-        boot_inspect(slot, &found);
+        boot_slot_t *one = &found[slot];
         if ((hash == NULL) ? !(keep && active)
-                           : ((found.valid == 0u) || (hash->length != SHA256_BYTES) ||
-                              (memcmp(hash->bytes, found.hash, SHA256_BYTES) != 0))) {
+                           : ((one->valid == 0u) || (hash->length != SHA256_BYTES) ||
+                              (memcmp(hash->bytes, one->hash, SHA256_BYTES) != 0))) {
             continue;
         }
         if (keep && !active) {
@@ -176,12 +190,13 @@ static void set_state(const smp_t *smp, const cbor_item_t *request, cbor_t *out)
             put_image_error(out, IMG_CONFIRMATION_DENIED);
         } else if (!keep && active) {
             put_image_error(out, IMG_TEST_TO_ACTIVE_DENIED);
-        } else if (!keep && (found.tried != 0u)) {
+        } else if (!keep && (one->tried != 0u)) {
             put_error(out, EBADSTATE);
         } else if ((keep ? boot_confirm(slot) : boot_mark_pending(slot)) != 0) {
             put_image_error(out, IMG_FLASH_WRITE_FAILED);
         } else {
-            put_states(smp, out);
+            *(keep ? &one->confirmed : &one->pending) = 1;
+            put_states(smp, found, out);
         }
         return;
     }
@@ -193,12 +208,33 @@ static uint32_t why_not(const smp_t *smp)
 {
     boot_slot_t running;
     boot_slot_t other;
-    boot_inspect(smp->active, &running);
-    boot_inspect((uint8_t)(1u - smp->active), &other);
+    (void)boot_look(smp->active, &running);
+    (void)boot_look((uint8_t)(1u - smp->active), &other);
     if ((running.confirmed == 0u) || ((other.pending != 0u) && (other.tried == 0u))) {
         return IMG_ALREADY_PENDING;
     }
     return 0;
+}
+
+/* Erase the next page of the other slot and ask for the same message once more, by MORE; 0 when there
+ * is none left. */
+static uint32_t erase_other(smp_t *smp)
+{
+    const uint32_t rc = (smp->erased == 0u) ? why_not(smp) : 0u;
+    if (rc != 0u) {
+        return rc;
+    }
+    smp->upload_bytes = 0;
+    if (smp->erased == BOOT_PAGES) {
+        smp->erased = 0;
+        return 0;
+    }
+    if (boot_erase_page((uint8_t)(1u - smp->active), smp->erased) != 0) {
+        smp->erased = 0;
+        return IMG_FLASH_ERASE_FAILED;
+    }
+    smp->erased++;
+    return MORE;
 }
 
 static uint32_t begin_upload(smp_t *smp, const cbor_item_t *request)
@@ -217,13 +253,9 @@ static uint32_t begin_upload(smp_t *smp, const cbor_item_t *request)
         (memcmp(smp->upload_sha, sha->bytes, SHA256_BYTES) == 0)) {
         return 0; /* the same image again: go on where it stopped */
     }
-    rc = why_not(smp);
+    rc = erase_other(smp);
     if (rc != 0u) {
         return rc;
-    }
-    smp->upload_bytes = 0;
-    if (boot_erase((uint8_t)(1u - smp->active)) != 0) {
-        return IMG_FLASH_ERASE_FAILED;
     }
     smp->upload_bytes = (uint32_t)length->number;
     smp->upload_at = 0;
@@ -295,12 +327,9 @@ static void upload(smp_t *smp, const cbor_item_t *request, cbor_t *out)
 
 static void erase(smp_t *smp, cbor_t *out)
 {
-    const uint32_t rc = why_not(smp);
-    smp->upload_bytes = 0;
+    const uint32_t rc = erase_other(smp);
     if (rc != 0u) {
         put_image_error(out, rc);
-    } else if (boot_erase((uint8_t)(1u - smp->active)) != 0) {
-        put_image_error(out, IMG_FLASH_ERASE_FAILED);
     } else {
         cbor_map(out, 0);
     }
@@ -336,7 +365,7 @@ static void dispatch(smp_t *smp, const uint8_t *header, const cbor_item_t *reque
     } else if ((what == ((GROUP_OS << 8) | OS_PARAMETERS)) && (op == READ)) {
         parameters(out);
     } else if ((what == ((GROUP_IMAGE << 8) | IMAGE_STATE)) && (op == READ)) {
-        put_states(smp, out);
+        read_state(smp, out);
     } else if ((what == ((GROUP_IMAGE << 8) | IMAGE_STATE)) && (op == WRITE)) {
         set_state(smp, request, out);
     } else if ((what == ((GROUP_IMAGE << 8) | IMAGE_UPLOAD)) && (op == WRITE)) {
@@ -348,18 +377,27 @@ static void dispatch(smp_t *smp, const uint8_t *header, const cbor_item_t *reque
     }
 }
 
-/* Answer a whole, checked message. */
-static void answer(smp_t *smp, const uint8_t *message, size_t n)
+void smp_work(smp_t *smp)
 {
+    const uint8_t *message = &smp->frame[2];
+    const size_t n = smp->message_len;
     uint8_t reply[SMP_REPLY_BYTES / 2u - 8u];
     cbor_t out;
     cbor_item_t request[CBOR_MAX_ITEMS];
+    smp->reply_len = 0;
+    if (n == 0u) {
+        return;
+    }
     cbor_begin(&out, &reply[HEADER_BYTES], sizeof(reply) - HEADER_BYTES);
     if (cbor_parse(&message[HEADER_BYTES], n - HEADER_BYTES, request)) {
         dispatch(smp, message, request, &out);
     } else {
         put_error(&out, EINVAL);
     }
+    if (smp->erased != 0u) {
+        return; /* there is more to erase: the same message again at the next call */
+    }
+    smp->message_len = 0;
     if (out.overflow) {
         cbor_begin(&out, &reply[HEADER_BYTES], sizeof(reply) - HEADER_BYTES);
         put_error(&out, EUNKNOWN);
@@ -391,8 +429,7 @@ static void take_line(smp_t *smp)
     if ((due >= (HEADER_BYTES + 4u)) && (smp->frame_len == due) &&
         (xmodem(&frame[2], due - 4u) ==
          (((unsigned int)frame[due - 2u] << 8) | frame[due - 1u]))) {
-        smp->frames++;
-        answer(smp, &frame[2], due - 4u);
+        smp->message_len = due - 4u;
     }
     smp->frame_len = 0;
 }
@@ -424,7 +461,6 @@ static void take_letter(smp_t *smp, uint8_t byte)
 size_t smp_feed(smp_t *smp, uint8_t byte, uint8_t pass[2])
 {
     size_t passed = 0;
-    smp->reply_len = 0;
     if (smp->in_line != 0u) {
         take_letter(smp, byte);
     } else if (smp->held != 0u) {

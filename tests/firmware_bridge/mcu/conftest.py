@@ -221,11 +221,12 @@ class Board:
             self._process.kill()
             self._process.wait()
 
-    def lines(self, word: str) -> list[list[str]]:
-        """What it has printed of alarms or boots, split; the first column is monotonic us."""
+    def lines(self, *words: str) -> list[list[str]]:
+        """What it has printed of "alarm", "boot", "erase", "write" or "watchdog", split, in order;
+        the first column is monotonic us."""
         text = self._log.read_text() if self._log.exists() else ""
         rows = [line.split() for line in text.splitlines()]
-        return [row for row in rows if row[1] == word]
+        return [row for row in rows if row[1] in words]
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,10 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < passed; i++) {
             (void)putchar(0);
         }
-        (void)fwrite(smp.reply, 1, smp.reply_len, stdout);
+        while (smp.message_len != 0u) {
+            smp_work(&smp);
+            (void)fwrite(smp.reply, 1, smp.reply_len, stdout);
+        }
     }
     return 0;
 }

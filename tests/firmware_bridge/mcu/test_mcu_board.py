@@ -126,6 +126,48 @@ def test_an_update_that_begins_takes_the_trust_away(
     assert host.mcu.counters.rejects.get("crc", 0) == 0
 
 
+def upload_begins(board: Any, host: Host) -> list[list[str]]:
+    """What it tells of alarm and flash from a quiet line to the first piece of an image in flash,
+    which is the first that it hears of an update."""
+    packet = pytest.importorskip("smp.packet")
+    group = pytest.importorskip("smpclient.requests.image_management")
+    host.mcu.set_level("OFF", time.monotonic_ns())
+    host.run(lambda: alarm(board) == QUIET)
+    before = len(board.lines("alarm", "erase", "write"))
+    request = group.ImageUploadWrite(off=0, data=b"x" * 300, len=3000, sha=b"s" * 32, image=0)
+    told, lines = host.mcu.to_send, [b"".join(packet.encode(request.BYTES))]
+    host.mcu.to_send = lambda: told() + (lines.pop() if lines else b"")
+    host.run(lambda: bool(board.lines("write")))
+    return board.lines("alarm", "erase", "write")[before - 1 :]
+
+
+WATCHDOG_US = 100_000  # the README of the example: no more than this
+
+
+def longest_us(board: Any) -> int:
+    return int(board.lines("watchdog")[-1][2])
+
+
+def test_flash_is_touched_under_the_alarm_and_page_by_page(
+    board: Any, on_board: Callable[[], Host]
+) -> None:
+    """With pages that take as long to erase as those of an nRF52 (its data sheet: 85 ms)."""
+    board.power_off()
+    board.power_on(erase_ms=85)
+    quiet, active, *touched = upload_begins(board, on_board())
+    assert [quiet[2:], active[2:]] == [QUIET, ALARM]
+    assert [row[1] for row in touched] == ["erase"] * 8 + ["write"]
+    assert 85_000 <= longest_us(board) < WATCHDOG_US
+
+
+def test_control_two_pages_between_kicks_are_seen(board: Any, on_board: Callable[[], Host]) -> None:
+    """As a page that takes as long as two."""
+    board.power_off()
+    board.power_on(erase_ms=170)
+    upload_begins(board, on_board())
+    assert longest_us(board) > WATCHDOG_US
+
+
 def test_unplugged_and_back_after_a_restart(board: Any, on_board: Callable[[], Host]) -> None:
     host = on_board()
     host.run(lambda: host.mcu.trusted)

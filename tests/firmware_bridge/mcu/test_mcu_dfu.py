@@ -96,7 +96,7 @@ def smpclient() -> Any:
 @pytest.mark.usefixtures("smpclient")
 def test_an_update_is_tried_proved_and_kept(board: Any, make_image: Callable[..., bytes]) -> None:
     board.make(make_image((1, 0, 0)))
-    board.power_on()
+    board.power_on(erase_ms=85)
     new = read_image(make_image((1, 1, 0)))
     steps: list[tuple[Step, int]] = []
     outcome = dfu.update(
@@ -108,6 +108,8 @@ def test_an_update_is_tried_proved_and_kept(board: Any, make_image: Callable[...
     assert list(dict.fromkeys(order)) == [Step.UPLOAD, Step.TEST, Step.RESET, Step.PROVE, Step.DONE]
     # Nobody has set the alarm lower: it was on all the while.
     assert {tuple(row[2:]) for row in board.lines("alarm")} == {("high", "sounds", "active")}
+    longest_us = int(board.lines("watchdog")[-1][2])
+    assert 85_000 <= longest_us < 100_000
     board.power_off()
     board.power_on()
     assert versions(board)[-1] == "1.1.0 confirmed"
