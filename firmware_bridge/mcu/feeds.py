@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from firmware_bridge.mcu.framing import Frame
 
 
+PATIENCE = 16  # blocks from before that count on from each other, until their numbers are believed
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """What a stream must be: anything else is refused. One count is `lsb` in `unit` (UCUM)."""
@@ -42,6 +45,8 @@ class FeedDecoder:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._next_first: int | None = None  # the device's number of the next sample
+        self._astray = 0  # blocks from before in a row, each after the one before it
+        self._next_astray = 0
         self._next_seq = 0  # ours
         self._t_ns: int | None = None
         self.rejects: Counter[str] = Counter()
@@ -49,6 +54,7 @@ class FeedDecoder:
     def restart(self) -> None:
         """The device counts anew: go on by the time that goes by, not by its numbers."""
         self._next_first = None
+        self._astray = 0
 
     def take(self, frame: Frame, now_ns: int) -> SampleBlock | None:
         """The block of a SAMPLES frame that arrived at `now_ns`, or None for one refused."""
@@ -57,12 +63,22 @@ class FeedDecoder:
             self.rejects["shape"] += 1
             return None
         if self._next_first is not None and f["first"] < self._next_first:
-            self.rejects["order"] += 1
-            return None
+            if not self._counts_on(f["first"], f["count"]):
+                self.rejects["order"] += 1
+                return None
+            self.restart()
+        self._astray = 0
         lost = self._gap(f["first"], f["count"], now_ns)
         counts = parse_counts(frame.data, f["width"]).reshape(f["count"], feed.channels)
         samples = (counts * feed.lsb).astype(np.float32)
         return SampleBlock(self._next_seq - f["count"], lost, feed.rate_hz, feed.unit, samples)
+
+    def _counts_on(self, first: int, count: int) -> bool:
+        """Whether so many blocks from before have counted on, with this one, that the number of the
+        last one taken was wild. One block that is repeated for ever does not count on."""
+        self._astray = self._astray + 1 if first >= self._next_astray else 1
+        self._next_astray = first + count
+        return self._astray > PATIENCE
 
     def _gap(self, first: int, count: int, now_ns: int) -> int:
         """Move to the end of a block; return how many samples the device's numbers lack."""

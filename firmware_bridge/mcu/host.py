@@ -108,6 +108,8 @@ class Mcu:
         self._out = bytearray(b"\0")  # ends whatever the line has carried before
         self._known_session = None
         self._asked_ns = None
+        for feed in self._feeds.values():
+            feed.restart()
         self._silent_at_ns = now_ns + self._patience_ns()
         self._held.clear(Code.UNPLUGGED, now_ns, out)
         self._ask_hello(now_ns)

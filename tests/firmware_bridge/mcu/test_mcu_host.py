@@ -18,7 +18,7 @@ from firmware_bridge.mcu.events import (
     Rebooted,
     Samples,
 )
-from firmware_bridge.mcu.feeds import Feed
+from firmware_bridge.mcu.feeds import PATIENCE, Feed
 from firmware_bridge.mcu.host import MAX_TRIES, Mcu
 from firmware_bridge.mcu.timesync import TimeSync
 
@@ -277,6 +277,53 @@ def test_samples_of_another_shape_or_from_before_are_refused(wired: Any) -> None
     link.say("S 1 2 3 1 0 500000 0 101 1 2", "S 9 2 3 1 0 250000 0 0 1 2")
     assert link.events[first:] == []
     assert link.mcu.sample_rejects == {1: {"shape": 2, "order": 1}}
+
+
+def block_seqs(events: list[Any]) -> list[int]:
+    return [event.block.seq for event in of(Samples, events)]
+
+
+def test_one_wild_number_does_not_end_a_stream(wired: Any) -> None:
+    """A frame that is right but for what its first sample is numbered: what comes after it is from
+    before, until so many blocks have counted on that it was not."""
+    link = wired()
+    link.run(1000)
+    link.say(samples_line(0, [[1, 2]] * 5), samples_line(2**63, [[1, 2]] * 5))
+    first = len(link.events)
+    for block in range(2, 2 + PATIENCE + 10):
+        link.run(20)
+        link.say(samples_line(5 * block, [[1, 2]] * 5))
+    seqs = block_seqs(link.events[first:])
+    assert len(seqs) == 10
+    assert np.diff(seqs).tolist() == [5] * 9
+    assert link.mcu.sample_rejects == {1: {"order": PATIENCE}}
+
+
+def test_a_block_from_before_that_is_repeated_is_refused_for_ever(wired: Any) -> None:
+    """A stuck buffer is no numbering, and one from before between others changes nothing."""
+    link = wired()
+    link.run(1000)
+    link.say(samples_line(100, [[1, 2]] * 5))
+    first = len(link.events)
+    link.say(*[samples_line(50, [[1, 2]] * 5)] * 100)
+    for block in range(20, 20 + 2 * PATIENCE):
+        link.say(samples_line(5 * block + 5, [[1, 2]] * 5), samples_line(block, [[1, 2]]))
+    assert np.diff(block_seqs(link.events[first:])).tolist() == [5] * (2 * PATIENCE - 1)
+    assert link.mcu.sample_rejects == {1: {"order": 100 + 2 * PATIENCE}}
+
+
+def test_a_wild_number_does_not_outlive_the_port(wired: Any) -> None:
+    link = wired()
+    link.run(1000)
+    link.say(samples_line(2**63, [[1, 2]] * 5))
+    link.mcu.lose(link.now_ns, "unplugged")
+    link.mcu.open(link.now_ns)
+    link.run(500)
+    link.say(samples_line(300, [[1, 2]] * 5))
+    before, after = block_seqs(link.events)
+    # Half a second at 250 Hz has gone by.
+    assert 120 <= after - before <= 130
+    assert link.mcu.sample_rejects == {1: {}}
 
 
 def test_a_restart_is_noticed_and_numbers_go_on(wired: Any) -> None:
