@@ -148,8 +148,7 @@ class Mcu:
     def set_level(self, level: str, now_ns: int) -> None:
         """Want the alarm at "OFF", "LOW", "MEDIUM" or "HIGH", now and after each restart."""
         self._wire.code(f"LEVEL_{level}")
-        if level != self._wanted:
-            self._wanted, self._wrong_since_ns = level, None
+        self._wanted = level
         self._want_level(now_ns)
 
     def pause_sound(self, length_ms: int, now_ns: int) -> None:

@@ -190,11 +190,8 @@ def test_a_command_does_not_outlive_its_port(wired: Any) -> None:
     assert link.shown.sound
 
 
-def test_a_level_it_does_not_show_is_a_condition(wired: Any) -> None:
-    """Something else has set the level: said again, and after a second an alarm of its own."""
-    link = wired()
-    link.mcu.set_level("OFF", 0)
-    link.run(1000)
+def take_over(link: Wired) -> None:
+    """Something else sets the level to MEDIUM, and its command id makes ours stale from then on."""
     rival = Mcu([], session=99)  # a frame of ours, from somebody else
     rival._wanted = None
     rival._command_id = 5000
@@ -207,14 +204,42 @@ def test_a_level_it_does_not_show_is_a_condition(wired: Any) -> None:
     sealed = bytes(raw) + crc_x25(raw).to_bytes(2, "little")
     link.say("r " + framing.cobs_encode(sealed).hex() + "00")
     assert link.shown.level == "MEDIUM"
+
+
+def test_a_level_it_does_not_show_is_a_condition(wired: Any) -> None:
+    """Something else has set the level: said again, and after a second an alarm of its own."""
+    link = wired()
+    link.mcu.set_level("OFF", 0)
+    link.run(1000)
+    take_over(link)
     events = []
     for _ in range(20):
         link.mcu.set_level("OFF", link.now_ns)  # saying it again is no new patience
         events += link.run(100)
-    # Its command id was far ahead, so ours are stale: the disagreement stays, and is told.
+    # Ours are stale: the disagreement stays, and is told.
     assert {a.status for a in of(Answered, events)} == {"STALE"}
     (wrong,) = [c for c in of(Condition, events) if c.code is Code.LINE_WRONG]
     assert wrong.detail == "alarm is MEDIUM, OFF was asked for"
+
+
+@pytest.mark.parametrize("obeys", [False, True])
+def test_a_level_that_is_wanted_anew_is_no_new_patience(wired: Any, obeys: bool) -> None:
+    """Another level is wanted in less than the patience, again and again."""
+    link = wired()
+    link.mcu.set_level("OFF", 0)
+    link.run(1000)
+    if not obeys:
+        take_over(link)
+    events = []
+    for level in ("HIGH", "LOW", "HIGH", "LOW"):
+        link.mcu.set_level(level, link.now_ns)
+        events += link.run(900)
+    wrong = [c for c in of(Condition, events) if c.code is Code.LINE_WRONG]
+    assert bool(wrong) == (not obeys)
+    if wrong:
+        first_ms = (wrong[0].t_ns - (link.now_ns - 3600 * MS)) / MS
+        assert 1000 <= first_ms <= 1200
+        assert wrong[0].detail == "alarm is MEDIUM, LOW was asked for"
 
 
 def test_a_line_that_reads_back_wrong_is_a_condition(wired: Any) -> None:
