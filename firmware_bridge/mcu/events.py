@@ -67,7 +67,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The end of a command: a STATUS_ name, or "UNANSWERED" after all tries."""
+    """The end of a command: a STATUS_ name, or "UNANSWERED" after all tries, or after none."""
 
     t_ns: int
     action: str

@@ -132,8 +132,9 @@ class Mcu:
 
     def next_deadline_ns(self) -> int:
         """When `tick` wants to be called, whatever comes in."""
-        deadlines = [self._hello_at_ns if self._known_session is None else self._sync_at_ns]
-        deadlines += [self._commands[0].due_ns] if self._commands else []
+        unknown = self._known_session is None
+        deadlines = [self._hello_at_ns if unknown else self._sync_at_ns]
+        deadlines += [self._commands[0].due_ns] if self._commands and not unknown else []
         deadlines += [] if Code.SILENT in self._held else [self._silent_at_ns]
         return min(deadlines)
 
@@ -151,9 +152,13 @@ class Mcu:
         self._wanted = level
         self._want_level(now_ns)
 
-    def pause_sound(self, length_ms: int, now_ns: int) -> None:
-        """Silence the sound, not the line, for a while; 0 ends a pause."""
+    def pause_sound(self, length_ms: int, now_ns: int) -> list[Event]:
+        """Silence the sound, not the line, for a while; 0 ends a pause. Where we are not `trusted`
+        it is not asked for, now or later, and returned as unanswered."""
+        if not self.trusted:
+            return [Answered(now_ns, "PAUSE_SOUND", length_ms, "UNANSWERED")]
         self._command("PAUSE_SOUND", length_ms, now_ns)
+        return []
 
     def feed(self, data: bytes, now_ns: int) -> list[Event]:
         """Take what came in at `now_ns` and return what it means, in order. Never raises."""

@@ -69,6 +69,7 @@ class Wired:
                     self.mcu.beat(self.now_ns)
                 self.say("B 100 2 0 0 0")
             self.events += self.mcu.tick(self.now_ns)
+            assert self.mcu.next_deadline_ns() > self.now_ns  # else the caller's loop never rests
             for frame in self.mcu.to_send().split(b"\0")[:-1]:
                 self._frames += 1
                 if not self.deaf and not self.lose(self._frames):
@@ -190,6 +191,36 @@ def test_a_command_does_not_outlive_its_port(wired: Any) -> None:
     assert link.shown.sound
 
 
+@pytest.mark.parametrize("away", ["too soon", "untrusted", "silent", "unplugged", "refused"])
+def test_a_pause_that_cannot_act_now_never_acts(wired: Any, away: str) -> None:
+    """The caller is told at once; what is back later sounds, and no deadline stays behind."""
+    link = wired()
+    if away != "too soon":
+        link.run(1000)
+        assert link.mcu.pause_sound(0, link.now_ns) == []
+    link.run(100)
+    if away == "untrusted":
+        link.beating = False
+        link.run(1000)
+    if away == "silent":
+        link.silent = True
+        link.run(1000)
+    if away == "unplugged":
+        link.mcu.lose(link.now_ns, "unplugged")
+    if away == "refused":
+        link.mcu.feed(foreign_hello(), link.now_ns)
+    told = link.mcu.pause_sound(60_000, link.now_ns)
+    assert told == [Answered(link.now_ns, "PAUSE_SOUND", 60_000, "UNANSWERED")]
+    if away == "unplugged":
+        link.now_ns += 60_000 * MS  # nobody ticks what has no port
+        link.mcu.open(link.now_ns)
+    link.beating, link.silent = True, False
+    events = link.run(2000)
+    assert link.mcu.trusted
+    assert of(Answered, events) == []
+    assert link.shown.sound
+
+
 def take_over(link: Wired) -> None:
     """Something else sets the level to MEDIUM, and its command id makes ours stale from then on."""
     rival = Mcu([], session=99)  # a frame of ours, from somebody else
@@ -197,7 +228,7 @@ def take_over(link: Wired) -> None:
     rival._command_id = 5000
     rival.open(0)
     rival.to_send()
-    rival.pause_sound(0, 0)
+    rival._command("PAUSE_SOUND", 0, 0)
     frame = rival.to_send()
     raw = bytearray((framing.cobs_decode(frame[:-1]) or b"")[:-2])
     raw[18], raw[19] = 1, 2  # action SET_LEVEL, level MEDIUM
@@ -380,15 +411,18 @@ def test_a_clock_that_runs_backwards_is_a_restart(wired: Any) -> None:
     assert link.events[-1].uptime_us == 5
 
 
-def test_another_layout_is_refused_with_its_fix(wired: Any) -> None:
-    link = wired()
-    link.run(1000)
+def foreign_hello() -> bytes:
     wire = protocol.wire()
     hello = wire.to_host[1]
     body = hello.pack(dict.fromkeys(hello.fields, 0) | {"layout": 0xABCD1234})
-    header = {"seq": 0, "session": 50, "t_us": 0}
+    return framing.encode(wire, hello, {"seq": 0, "session": 50, "t_us": 0}, body)
+
+
+def test_another_layout_is_refused_with_its_fix(wired: Any) -> None:
+    link = wired()
+    link.run(1000)
     link.events.clear()
-    link.events += link.mcu.feed(framing.encode(wire, hello, header, body), link.now_ns)
+    link.events += link.mcu.feed(foreign_hello(), link.now_ns)
     (refused,) = link.events
     assert refused.code is Code.REFUSED
     assert not link.mcu.trusted
