@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from firmware_bridge.emulators.emulated import Emulator
+    from firmware_bridge.emulators.faults import Fault
     from firmware_bridge.emulators.patient import Patient, Scene
     from firmware_bridge.emulators.play import Place
     from firmware_bridge.types import Device
@@ -27,39 +29,51 @@ def emulate(
     faults: str | None, seed: int,
 ) -> int:  # fmt: skip
     """Be `device` until `seconds` or the record are over, or for ever; exit code 0."""
-    from firmware_bridge.devices import device as registered
-    from firmware_bridge.emulators.emulated import emulated
+    from firmware_bridge.emulators.emulated import emulator
     from firmware_bridge.emulators.faults import load_faults
     from firmware_bridge.emulators.patient import Patient, Scene
     from firmware_bridge.emulators.play import play
 
-    found = registered(device)
+    found = emulator(device)
     if sum(given is not None for given in (link, tcp, udp, call, file)) != 1:
         places = "--link, --tcp, --udp, --call or --file"
         raise StartError("where should the device be?", f"give one of {places}")
     script = load_faults(faults) if faults else ()
+    _require_shown(script, found, cable=file is None)
     patient = Patient()
     if record is not None:
-        patient, seconds = _recorded(record, start_s, seconds, _ecg_hz(found))
+        patient, seconds = _recorded(record, start_s, seconds, _ecg_hz(found.device))
     scene = Scene(patient, script)
     if file is not None:
-        return _capture(device, scene, file, seconds)
+        return _capture(found, scene, file, seconds)
     place = _place(link, tcp, udp, call)
     play(
-        emulated(device, scene), place,
-        bytes_per_s=found.wire.bytes_per_s if link else None, datagrams=found.datagrams,
+        found.make(scene), place,
+        bytes_per_s=found.device.wire.bytes_per_s if link else None,
+        datagrams=found.device.datagrams,
         speed=speed, faults=script, seed=seed, seconds=seconds,
     )  # fmt: skip
     return 0
 
 
-def _capture(device: str, scene: Scene, file: str, seconds: float | None) -> int:
+def _require_shown(script: tuple[Fault, ...], found: Emulator, *, cable: bool) -> None:
+    """Raises `FaultScriptError` for a fault that neither the device nor a cable of it shows."""
+    from firmware_bridge.emulators.cable import KINDS
+    from firmware_bridge.emulators.faults import Kind, require_shown
+
+    split = {Kind.SPLIT} if found.device.datagrams else set()
+    carried = KINDS - split if cable else set()
+    where = "" if cable else "a capture of "
+    require_shown(script, found.shows | carried, f"{where}'{found.device.name}'")
+
+
+def _capture(found: Emulator, scene: Scene, file: str, seconds: float | None) -> int:
     """Write what the device says, at once."""
     from firmware_bridge.emulators.capture import captured
 
     if seconds is None:
         raise StartError("a capture needs an end", "give --seconds")
-    said, _ = captured(device, scene, seconds)
+    said, _ = captured(found, scene, seconds)
     Path(file).write_bytes(b"".join(frame.data for frame in said))
     return 0
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_bridge.devices import bitalino
-from firmware_bridge.emulators.electrodes import worn_wave
+from firmware_bridge.emulators.electrodes import WORN, worn_wave
+from firmware_bridge.emulators.emulated import Emulator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,6 +82,4 @@ class _Board:
         return out
 
 
-def make(scene: Scene) -> _Board:
-    """A board that lies idle."""
-    return _Board(scene)
+EMULATOR = Emulator(bitalino.DEVICE, _Board, WORN)

@@ -21,6 +21,10 @@ GARBAGE_RATE = 0.1  # of the frames
 GARBAGE_MAX_BYTES = 40
 FLIPPED_MAX_BITS = 3
 PAUSE_MAX_S = 0.002  # after one byte of a frame that is split
+KINDS = frozenset({
+    Kind.DROP, Kind.STALL, Kind.GARBAGE, Kind.BITFLIP, Kind.WRONG_BAUD, Kind.SPLIT, Kind.UNPLUG,
+})  # fmt: skip
+"""What happens on it, whatever the device; a datagram cannot be split."""
 
 
 class Piece(NamedTuple):

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from firmware_bridge.devices import device
-from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.link import Link
 from firmware_bridge.session import NS_PER_S
 
 if TYPE_CHECKING:
-    from firmware_bridge.emulators.emulated import Emulated
+    from firmware_bridge.emulators.emulated import Emulated, Emulator
     from firmware_bridge.emulators.patient import Scene
     from firmware_bridge.types import LinkCounters, Wire
 
@@ -29,10 +27,10 @@ class Said(NamedTuple):
     data: bytes
 
 
-def captured(name: str, scene: Scene, seconds: float) -> tuple[list[Said], LinkCounters]:
-    """All that the device `name` says to a link in `seconds`, and what the link made of it."""
-    port = _Port(emulated(name, scene))
-    link = Link(device(name), "memory", open_port=port.opened)
+def captured(emulator: Emulator, scene: Scene, seconds: float) -> tuple[list[Said], LinkCounters]:
+    """All that the device says to a link in `seconds`, and what the link made of it."""
+    port = _Port(emulator.make(scene))
+    link = Link(emulator.device, "memory", open_port=port.opened)
     link.open(0)
     for step in range(round(seconds / STEP_S) + 1):
         now_ns = int(step * STEP_S * NS_PER_S)

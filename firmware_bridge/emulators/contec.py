@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from firmware_bridge.devices import contec
 from firmware_bridge.devices.contec import Packet
 from firmware_bridge.devices.oximetry import PERFUSION, PULSE, SPO2
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
-from firmware_bridge.emulators.pleth import pleth
+from firmware_bridge.emulators.pleth import LIGHT, pleth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,5 +94,8 @@ class Oximeter:
         )
 
 
-make = partial(Oximeter, encode=contec.encode, asked=True)
-make_old = partial(Oximeter, encode=contec.encode_old, asked=False)
+SHOWS = LIGHT | {Kind.LEAD_OFF, Kind.ALARM}
+EMULATOR = Emulator(contec.DEVICE, partial(Oximeter, encode=contec.encode, asked=True), SHOWS)
+EMULATOR_OLD = Emulator(
+    contec.DEVICE_OLD, partial(Oximeter, encode=contec.encode_old, asked=False), SHOWS
+)

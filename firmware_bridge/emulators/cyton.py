@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_bridge.devices import cyton
+from firmware_bridge.emulators.electrodes import WORN
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 NOISE_UV = 20.0
 ELECTRODES = ("MDC_ECG_ELEC_POTL_II",)
-SIGNAL_FAULTS = (Kind.ASYSTOLE, Kind.FLAT, Kind.SATURATE, Kind.LEAD_OFF)
 
 # Texts of board firmware 3.1, as third-party drivers expect them.
 _REPLIES = {
@@ -31,11 +32,6 @@ _REPLIES = {
     cyton.DEFAULTS: b"updating channel settings to default$$$",
     cyton.REGISTERS: b"Board ADS Registers\r\nADS_ID, 00, 3E\r\nCONFIG1, 01, 96\r\n$$$",
 }
-
-
-def make(scene: Scene) -> Board:
-    """The board, as `medge emulate cyton` has it."""
-    return Board(scene)
 
 
 class Board:
@@ -94,7 +90,7 @@ class Board:
         for column, channel in enumerate(self._electrodes):
             uv[:, column] = self._wave_uv(channel, int(at[0]), len(at))
         for fault in self._scene.faults:
-            if fault.kind not in SIGNAL_FAULTS:
+            if fault.kind not in WORN:
                 continue
             first, end = fault.span(cyton.RATE_HZ)
             hit, column = (at >= first) & (at < end), fault.channel - 1
@@ -122,3 +118,6 @@ def _accel(at: NDArray[np.int64]) -> NDArray[np.int16]:
     counts = np.zeros((len(at), 3), np.int16)
     counts[at % 10 == 0] = np.rint(np.array([0.125, 0.0, 1.0]) / cyton.G_PER_LSB)
     return counts
+
+
+EMULATOR = Emulator(cyton.DEVICE, Board, WORN)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NOISE_MV = np.random.default_rng(0).normal(0.0, 0.02, 4096)  # of a heart that stands still
 ECG = "MDC_ECG_ELEC_POTL"
+WORN = frozenset({Kind.ASYSTOLE, Kind.FLAT, Kind.SATURATE, Kind.LEAD_OFF})
+"""What shows where an electrocardiogram is among the waves."""
 
 
 def worn_wave(

@@ -1,51 +1,54 @@
 """What an emulated device is, and which there are: the registry, names to `"module:attr"`.
 
-A maker takes a `Scene` and gives the device without its cable, which has no clock, thread or port:
-`play` puts it on one, in real time, at the true baud rate, and does what the script says to the
-cable.
+An `Emulator` takes a `Scene` and gives the device without its cable, which has no clock, thread or
+port: `play` puts it on one, in real time, at the true baud rate, and does what the script says to
+the cable.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
 
 from firmware_bridge.errors import UnknownDeviceError
-from firmware_bridge.registry import load
+from firmware_bridge.registry import load, nearest_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Set
 
+    from firmware_bridge.emulators.faults import Kind
     from firmware_bridge.emulators.patient import Scene
+    from firmware_bridge.types import Device
 
 EMULATORS = {
-    "bitalino": "firmware_bridge.emulators.bitalino:make",
-    "contec-cms50": "firmware_bridge.emulators.contec:make",
-    "contec-cms50-old": "firmware_bridge.emulators.contec:make_old",
-    "cyton": "firmware_bridge.emulators.cyton:make",
-    "ge-s5": "firmware_bridge.emulators.ge_s5:make",
-    "hl7-oru": "firmware_bridge.emulators.hl7_oru:Gateway",
-    "ivy-450c": "firmware_bridge.emulators.ivy450c:make",
-    "masimo-ascii1": "firmware_bridge.emulators.oximeter_lines:make_masimo",
-    "medibus": "firmware_bridge.emulators.medibus:make",
-    "medibus-x": "firmware_bridge.emulators.medibus:make_x",
-    "mindray-pm60": "firmware_bridge.emulators.mindray_pm60:make",
-    "nellcor": "firmware_bridge.emulators.oximeter_lines:make_nellcor",
-    "nonin-13": "firmware_bridge.emulators.nonin:make",
-    "nonin-2": "firmware_bridge.emulators.nonin:make",
-    "nonin-7": "firmware_bridge.emulators.nonin:make",
-    "nonin-8": "firmware_bridge.emulators.nonin:make",
-    "openview-ads1292r": "firmware_bridge.emulators.openview:make_ads1292r",
-    "openview-ads1293": "firmware_bridge.emulators.openview:make_ads1293",
-    "openview-max30102": "firmware_bridge.emulators.openview:make_max30102",
-    "pb840": "firmware_bridge.emulators.pb840:make",
-    "pb840-waves": "firmware_bridge.emulators.pb840:make_waves",
-    "phd-blood-pressure": "firmware_bridge.emulators.phd:blood_pressure",
-    "phd-oximeter": "firmware_bridge.emulators.phd:oximeter",
-    "phd-scale": "firmware_bridge.emulators.phd:scale",
-    "philips-intellivue": "firmware_bridge.emulators.philips_intellivue:make",
-    "philips-intellivue-lan": "firmware_bridge.emulators.philips_intellivue:make_lan",
+    "bitalino": "firmware_bridge.emulators.bitalino:EMULATOR",
+    "contec-cms50": "firmware_bridge.emulators.contec:EMULATOR",
+    "contec-cms50-old": "firmware_bridge.emulators.contec:EMULATOR_OLD",
+    "cyton": "firmware_bridge.emulators.cyton:EMULATOR",
+    "ge-s5": "firmware_bridge.emulators.ge_s5:EMULATOR",
+    "hl7-oru": "firmware_bridge.emulators.hl7_oru:EMULATOR",
+    "ivy-450c": "firmware_bridge.emulators.ivy450c:EMULATOR",
+    "masimo-ascii1": "firmware_bridge.emulators.oximeter_lines:MASIMO",
+    "medibus": "firmware_bridge.emulators.medibus:EMULATOR",
+    "medibus-x": "firmware_bridge.emulators.medibus:EMULATOR_X",
+    "mindray-pm60": "firmware_bridge.emulators.mindray_pm60:EMULATOR",
+    "nellcor": "firmware_bridge.emulators.oximeter_lines:NELLCOR",
+    "nonin-13": "firmware_bridge.emulators.nonin:EMULATOR_13",
+    "nonin-2": "firmware_bridge.emulators.nonin:EMULATOR_2",
+    "nonin-7": "firmware_bridge.emulators.nonin:EMULATOR_7",
+    "nonin-8": "firmware_bridge.emulators.nonin:EMULATOR_8",
+    "openview-ads1292r": "firmware_bridge.emulators.openview:EMULATOR_ADS1292R",
+    "openview-ads1293": "firmware_bridge.emulators.openview:EMULATOR_ADS1293",
+    "openview-max30102": "firmware_bridge.emulators.openview:EMULATOR_MAX30102",
+    "pb840": "firmware_bridge.emulators.pb840:EMULATOR",
+    "pb840-waves": "firmware_bridge.emulators.pb840:EMULATOR_WAVES",
+    "phd-blood-pressure": "firmware_bridge.emulators.phd:BLOOD_PRESSURE",
+    "phd-oximeter": "firmware_bridge.emulators.phd:OXIMETER",
+    "phd-scale": "firmware_bridge.emulators.phd:SCALE",
+    "philips-intellivue": "firmware_bridge.emulators.philips_intellivue:EMULATOR",
+    "philips-intellivue-lan": "firmware_bridge.emulators.philips_intellivue:EMULATOR_LAN",
 }
-""""module:attr" of makers: `make(scene) -> Emulated`."""
+""""module:attr" of `Emulator`s."""
 
 
 class Emulated(Protocol):
@@ -68,9 +71,24 @@ class Emulated(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """What stands in for `device`: `make` fastens one to a scene. `shows` are the faults of the
+    scene (patient, sensors, alarms, clock) that change what it says; it ignores the others."""
+
+    device: Device
+    make: Callable[[Scene], Emulated]
+    shows: Set[Kind]
+
+
+def emulator(name: str) -> Emulator:
+    """The registered one of the device `name`. Raises `UnknownDeviceError`."""
+    if name not in EMULATORS:
+        nearest = ", ".join(nearest_first(name, EMULATORS))
+        raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {nearest}")
+    return cast("Emulator", load(EMULATORS[name]))
+
+
 def emulated(name: str, scene: Scene) -> Emulated:
     """A new emulation of the device `name`. Raises `UnknownDeviceError`."""
-    if name not in EMULATORS:
-        raise UnknownDeviceError(f"no emulator of '{name}'", f"use one of: {', '.join(EMULATORS)}")
-    make: Callable[[Scene], Emulated] = load(EMULATORS[name])
-    return make(scene)
+    return emulator(name).make(scene)

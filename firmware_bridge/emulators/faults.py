@@ -6,10 +6,13 @@ import sys
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firmware_bridge.errors import FaultScriptError
 from firmware_bridge.registry import nearest_first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Set
 
 
 class Kind(str, Enum):
@@ -75,6 +78,15 @@ def load_faults(path: str | Path) -> tuple[Fault, ...]:
     _refuse_unknown(document, ("fault",), str(path))
     tables = document.get("fault", [])
     return tuple(_fault(table, f"{path}: fault {i}") for i, table in enumerate(tables, 1))
+
+
+def require_shown(script: Iterable[Fault], shown: Set[Kind], what: str) -> None:
+    """Raises `FaultScriptError` for a fault that could not be seen in `what`."""
+    for fault in script:
+        if fault.kind not in shown:
+            known = ", ".join(kind.value for kind in Kind if kind in shown)
+            cause = f"{what} cannot show the fault '{fault.kind.value}'"
+            raise FaultScriptError(cause, f"use: {known}" if known else "leave the script out")
 
 
 def _fault(table: dict[str, Any], where: str) -> Fault:

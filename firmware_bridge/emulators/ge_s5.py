@@ -30,7 +30,8 @@ from firmware_bridge.devices.ge_s5_records import (
     encode,
     frame,
 )
-from firmware_bridge.emulators.electrodes import worn_wave
+from firmware_bridge.emulators.electrodes import WORN, worn_wave
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -53,11 +54,6 @@ SOURCE_ECG = 1 << 3
 ST_COUNTS = 30  # 0.3 mm
 ALARM_TEXT = "HR HIGH"
 YELLOW = 2
-
-
-def make(scene: Scene) -> Monitor:
-    """A monitor fastened to the scene's patient."""
-    return Monitor(scene)
 
 
 class Monitor:
@@ -249,3 +245,6 @@ class Monitor:
 
     def _alarm_record(self, shown: list[tuple[str, int]], t_s: float) -> bytes:
         return self._record(ALARM, [(ge_s5.ALARM_STATUS, ge_s5.encode_alarms(shown))], t_s)
+
+
+EMULATOR = Emulator(ge_s5.DEVICE, Monitor, WORN | {Kind.ALARM, Kind.CLOCK_JUMP})

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from firmware_bridge.devices.hl7_oru import NUMERICS
+from firmware_bridge.devices.hl7_oru import DEVICE, NUMERICS
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 from firmware_bridge.mllp import Unframer, framed
 from firmware_bridge.nomenclature import TERMS
@@ -75,3 +76,6 @@ class Gateway:
 
     def next_s(self) -> float:
         return (self._number + 1) * PERIOD_S
+
+
+EMULATOR = Emulator(DEVICE, Gateway, frozenset({Kind.LEAD_OFF, Kind.CLOCK_JUMP}))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from firmware_bridge.devices import ivy450c
-from firmware_bridge.emulators.electrodes import worn_wave
+from firmware_bridge.emulators.electrodes import WORN, worn_wave
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -84,6 +85,4 @@ class _Monitor:
         return np.concatenate(parts).astype(np.uint8)
 
 
-def make(scene: Scene) -> _Monitor:
-    """A monitor that is on."""
-    return _Monitor(scene)
+EMULATOR = Emulator(ivy450c.DEVICE, _Monitor, WORN | {Kind.ALARM})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import medibus
@@ -16,6 +17,7 @@ from firmware_bridge.devices import medibus_codes as codes
 from firmware_bridge.devices.medibus_frames import Frame, Splitter, command, record, response
 from firmware_bridge.devices.medibus_records import Stream
 from firmware_bridge.emulators.electrodes import worn_wave
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -152,11 +154,6 @@ def _stream_line(stream: Stream) -> bytes:
     ).encode()
 
 
-def make(scene: Scene) -> _Ventilator:
-    """A MEDIBUS ventilator, waiting for ICC."""
-    return _Ventilator(scene, medibus.CLASSIC)
-
-
-def make_x(scene: Scene) -> _Ventilator:
-    """A MEDIBUS.X device, waiting for ICC."""
-    return _Ventilator(scene, medibus.X)
+SHOWS = frozenset({Kind.FLAT, Kind.LEAD_OFF, Kind.ALARM, Kind.CLOCK_JUMP})
+EMULATOR = Emulator(medibus.DEVICE, partial(_Ventilator, dialect=medibus.CLASSIC), SHOWS)
+EMULATOR_X = Emulator(medibus.DEVICE_X, partial(_Ventilator, dialect=medibus.X), SHOWS)

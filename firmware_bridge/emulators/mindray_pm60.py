@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from firmware_bridge.devices.mindray_pm60 import HR_MISSING, SPO2_MISSING, Packet, encode
+from firmware_bridge.devices.mindray_pm60 import DEVICE, HR_MISSING, SPO2_MISSING, Packet, encode
 from firmware_bridge.devices.oximetry import PULSE, SPO2
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 from firmware_bridge.emulators.oximeter_lines import Printer
 
@@ -20,6 +22,4 @@ def _packet(scene: Scene, t_s: float) -> bytes:
     return encode(Packet(round(patient.value(PULSE, t_s)), round(patient.value(SPO2, t_s))))
 
 
-def make(scene: Scene) -> Printer:
-    """The device with a finger in it."""
-    return Printer(scene, _packet, 1)
+EMULATOR = Emulator(DEVICE, partial(Printer, line=_packet, every_s=1), frozenset({Kind.LEAD_OFF}))

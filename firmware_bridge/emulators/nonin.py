@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import nonin, nonin_numerics
 from firmware_bridge.devices.oximetry import PULSE, SPO2, split9
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
-from firmware_bridge.emulators.pleth import pleth
+from firmware_bridge.emulators.pleth import LIGHT, pleth
 
 if TYPE_CHECKING:
     from firmware_bridge.emulators.patient import Scene
@@ -135,6 +136,8 @@ class Oximeter:
         return nonin_numerics.encode_13(hr, spo2, at, status, more)
 
 
-def make(scene: Scene) -> Oximeter:
-    """The module, whatever format it will be asked for."""
-    return Oximeter(scene)
+NUMBERS = frozenset({Kind.LEAD_OFF, Kind.ALARM})
+EMULATOR_2 = Emulator(nonin.DEVICE_2, Oximeter, NUMBERS | LIGHT)
+EMULATOR_7 = Emulator(nonin.DEVICE_7, Oximeter, NUMBERS | LIGHT)
+EMULATOR_8 = Emulator(nonin_numerics.DEVICE_8, Oximeter, NUMBERS)
+EMULATOR_13 = Emulator(nonin_numerics.DEVICE_13, Oximeter, NUMBERS | {Kind.CLOCK_JUMP})

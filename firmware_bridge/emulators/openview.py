@@ -7,12 +7,14 @@ light. They have no clock and no alarm of their own to tell, so the script's can
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from firmware_bridge.devices import openview
-from firmware_bridge.emulators.electrodes import worn_wave
+from firmware_bridge.emulators.electrodes import WORN, worn_wave
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -86,16 +88,14 @@ def _three_leads(scene: Scene, first: int, n: int) -> NDArray[np.int64]:
     return np.clip(counts, layout.low, layout.high)
 
 
-def make_max30102(scene: Scene) -> _Board:
-    """A pulse oximeter's light."""
-    return _Board(scene, openview.MAX30102, _light)
-
-
-def make_ads1292r(scene: Scene) -> _Board:
-    """One lead, breathing and their rates."""
-    return _Board(scene, openview.ADS1292R, _one_lead)
-
-
-def make_ads1293(scene: Scene) -> _Board:
-    """Three leads."""
-    return _Board(scene, openview.ADS1293, _three_leads)
+EMULATOR_MAX30102 = Emulator(
+    openview.DEVICE_MAX30102,
+    partial(_Board, layout=openview.MAX30102, values=_light),
+    frozenset({Kind.FLAT, Kind.LEAD_OFF}),
+)
+EMULATOR_ADS1292R = Emulator(
+    openview.DEVICE_ADS1292R, partial(_Board, layout=openview.ADS1292R, values=_one_lead), WORN
+)
+EMULATOR_ADS1293 = Emulator(
+    openview.DEVICE_ADS1293, partial(_Board, layout=openview.ADS1293, values=_three_leads), WORN
+)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import masimo, nellcor
 from firmware_bridge.devices.oximetry import PERFUSION, PULSE, SPO2
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 from firmware_bridge.session import NS_PER_S
 
@@ -88,11 +90,8 @@ def _nellcor_line(scene: Scene, t_s: float) -> bytes:
     return nellcor.encode(nellcor.Line(device_ns, spo2, pulse, AMPLITUDE, status, marked))
 
 
-def make_masimo(scene: Scene) -> Printer:
-    """A Rad-8."""
-    return Printer(scene, _masimo_line, 1)
-
-
-def make_nellcor(scene: Scene) -> Printer:
-    """An N-560."""
-    return Printer(scene, _nellcor_line, 2, HEADING)
+SHOWS = frozenset({Kind.LEAD_OFF, Kind.ALARM, Kind.CLOCK_JUMP})
+MASIMO = Emulator(masimo.DEVICE, partial(Printer, line=_masimo_line, every_s=1), SHOWS)
+NELLCOR = Emulator(
+    nellcor.DEVICE, partial(Printer, line=_nellcor_line, every_s=2, heading=HEADING), SHOWS
+)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from firmware_bridge.devices import pb840, pb840_waves
 from firmware_bridge.emulators.electrodes import worn_wave
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 from firmware_bridge.emulators.patient import BREATHS_BPM
 
@@ -87,11 +88,7 @@ class _Waves:
         return (self._next + 1) / pb840_waves.RATE_HZ
 
 
-def make(scene: Scene) -> _Parameters:
-    """The port that answers."""
-    return _Parameters(scene)
-
-
-def make_waves(scene: Scene) -> _Waves:
-    """The port that streams."""
-    return _Waves(scene)
+EMULATOR = Emulator(
+    pb840.DEVICE, _Parameters, frozenset({Kind.LEAD_OFF, Kind.ALARM, Kind.CLOCK_JUMP})
+)
+EMULATOR_WAVES = Emulator(pb840_waves.DEVICE, _Waves, frozenset({Kind.FLAT, Kind.LEAD_OFF}))

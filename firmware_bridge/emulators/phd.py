@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from firmware_bridge.devices import phd, phd_apdu
 from firmware_bridge.devices.big_endian import Reader
 from firmware_bridge.devices.phd_apdu import BASIC_NU, COMPOUND_BASIC_NU, Metric
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 from firmware_bridge.nomenclature import TERMS
 
@@ -166,3 +167,9 @@ def _counted(data: bytes) -> bytes:
 
 def _list(elements: list[bytes]) -> bytes:
     return _u16(len(elements)) + _counted(b"".join(elements))
+
+
+SHOWS = frozenset({Kind.LEAD_OFF, Kind.CLOCK_JUMP})
+BLOOD_PRESSURE = Emulator(phd.BLOOD_PRESSURE, blood_pressure, SHOWS)
+OXIMETER = Emulator(phd.OXIMETER, oximeter, SHOWS)
+SCALE = Emulator(phd.SCALE, scale, SHOWS)

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from firmware_bridge.devices import philips_association as association
+from firmware_bridge.devices import philips_intellivue
 from firmware_bridge.devices import philips_messages as wire
 from firmware_bridge.devices import philips_values as values
 from firmware_bridge.devices.big_endian import Malformed, Reader
 from firmware_bridge.devices.philips_frames import Datagrams, Deframer, frame
 from firmware_bridge.devices.philips_messages import PolledObject, PollResult, counted
-from firmware_bridge.emulators.electrodes import worn_wave
+from firmware_bridge.emulators.electrodes import WORN, worn_wave
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
 
 if TYPE_CHECKING:
@@ -93,16 +96,6 @@ class Polling:
     group: int
     fresh: bool = True
     sequence: int = 0
-
-
-def make(scene: Scene) -> Monitor:
-    """A monitor's serial port."""
-    return Monitor(scene, serial=True)
-
-
-def make_lan(scene: Scene) -> Monitor:
-    """A monitor's UDP port 24105."""
-    return Monitor(scene, serial=False)
 
 
 class Monitor:
@@ -325,3 +318,8 @@ def _alarm(code: int, source: int, kind: int, text: str) -> bytes:
     head = struct.pack(">4H", source, code, kind, 8)
     handle = struct.pack(">HHH", wire.VALUES, CONTEXT, 1)
     return head + handle + struct.pack(">HH", values.TEXT_INFO, len(info)) + info
+
+
+SHOWS = WORN | {Kind.ALARM, Kind.CLOCK_JUMP}
+EMULATOR = Emulator(philips_intellivue.DEVICE, partial(Monitor, serial=True), SHOWS)
+EMULATOR_LAN = Emulator(philips_intellivue.DEVICE_LAN, partial(Monitor, serial=False), SHOWS)

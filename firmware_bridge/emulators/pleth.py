@@ -16,6 +16,8 @@ BASE = 0.2
 SWING = 0.5  # of the converter's range, for a wave of height 1
 NOISE = 0.01
 DRIVE = 4.0  # times the usual light, when it saturates
+LIGHT = frozenset({Kind.ASYSTOLE, Kind.FLAT, Kind.SATURATE})
+"""What shows in it; a finger that is off is the device's to tell."""
 
 
 def pleth(scene: Scene, n: int, rate_hz: float, top: int) -> int:

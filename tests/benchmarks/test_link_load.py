@@ -21,7 +21,7 @@ import pytest
 
 from firmware_bridge.devices import DEVICES, device
 from firmware_bridge.emulators.capture import captured
-from firmware_bridge.emulators.emulated import EMULATORS
+from firmware_bridge.emulators.emulated import EMULATORS, emulator
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.link import Link
 from firmware_bridge.types import LinkLost, SampleBlock
@@ -46,7 +46,7 @@ class Bedside:
     """Links to a feeder's ports, read by one loop as the daemon's is."""
 
     def __init__(self, folder: Path, names: list[str], seconds: float) -> None:
-        said = {name: captured(name, Scene(), seconds) for name in dict.fromkeys(names)}
+        said = {name: captured(emulator(name), Scene(), seconds) for name in dict.fromkeys(names)}
         self.expected = [said[name][1].stream.frames for name in names]
         self._ports = []
         for i, name in enumerate(names):

@@ -16,7 +16,7 @@ import pytest
 from edge import config as configuration
 from firmware_bridge.devices import device
 from firmware_bridge.emulators.capture import captured
-from firmware_bridge.emulators.emulated import emulated
+from firmware_bridge.emulators.emulated import emulated, emulator
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.emulators.play import play
 from firmware_bridge.emulators.pty import Pty
@@ -41,7 +41,7 @@ def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_capture_is_recognised_and_noise_is_not(tmp_path: Path) -> None:
-    data = b"".join(frame.data for frame in captured("cyton", Scene(), 4.0)[0])
+    data = b"".join(frame.data for frame in captured(emulator("cyton"), Scene(), 4.0)[0])
     (tmp_path / "capture.bin").write_bytes(data)
     address = f"file://{tmp_path}/capture.bin?pace=fast"
     done = medge("--probe", address)

@@ -15,6 +15,7 @@ import pytest
 from edge.listen import summary
 from firmware_bridge.devices import device
 from firmware_bridge.emulators.capture import captured
+from firmware_bridge.emulators.emulated import emulator
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.types import (
     Alert,
@@ -79,7 +80,7 @@ def test_a_second_is_summed_up_without_hiding_anything() -> None:
 
 @pytest.mark.integration
 def test_a_capture_is_heard_to_its_end(tmp_path: Path) -> None:
-    data = b"".join(frame.data for frame in captured("nonin-7", Scene(), 6.0)[0])
+    data = b"".join(frame.data for frame in captured(emulator("nonin-7"), Scene(), 6.0)[0])
     (tmp_path / "night.bin").write_bytes(data)
     address = f"file://{tmp_path}/night.bin?device=nonin-7"
     done = medge(address, "--seconds", "2", "--json")

@@ -326,6 +326,7 @@ from dataclasses import replace
 from firmware_bridge import network_ports
 from firmware_bridge.devices import device
 from firmware_bridge.emulators.capture import captured
+from firmware_bridge.emulators.emulated import emulator
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.link import Link
 from firmware_bridge.session import listening
@@ -335,7 +336,7 @@ pulls, asked = int(sys.argv[1]), sys.argv[2] == "asked"
 if not asked:
     network_ports._watch = lambda peer: None
 patient = replace(device("nonin-7"), dialogue=listening(60.0))
-said = b"".join(frame.data for frame in captured("nonin-7", Scene(), 3.0)[0])
+said = b"".join(frame.data for frame in captured(emulator("nonin-7"), Scene(), 3.0)[0])
 
 def wait(link, kind, until_s):
     while (left_s := until_s - time.monotonic()) > 0:

@@ -15,6 +15,7 @@ import pytest
 from firmware_bridge import probe as probing
 from firmware_bridge.devices import DEVICES, device
 from firmware_bridge.emulators.capture import captured
+from firmware_bridge.emulators.emulated import emulator
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.emulators.pty import Pty
 from firmware_bridge.errors import AddressError, LinkError
@@ -33,7 +34,7 @@ ENOUGH_BYTES = 4000
 def said(name: str) -> bytes:
     """What a device says: unasked, or, a Cyton, once somebody has started it."""
     for seconds in (2.0, 40.0):
-        data = b"".join(frame.data for frame in captured(name, Scene(), seconds)[0])
+        data = b"".join(frame.data for frame in captured(emulator(name), Scene(), seconds)[0])
         if len(data) >= ENOUGH_BYTES:
             break
     return data[:ENOUGH_BYTES]
@@ -114,7 +115,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 @pytest.mark.integration
 def test_a_port_is_recognised_and_never_written_to(line: Line) -> None:
-    data = b"".join(frame.data for frame in captured("cyton", Scene(), 30.0)[0])
+    data = b"".join(frame.data for frame in captured(emulator("cyton"), Scene(), 30.0)[0])
     line.say(data, 8250)
     tried: list[str] = []
     probed = probe(str(line.path), told=tried.append)

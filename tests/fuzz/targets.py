@@ -12,7 +12,7 @@ from firmware_bridge.devices import DEVICES, device
 from firmware_bridge.devices.modbus import request
 from firmware_bridge.devices.modbus_map import read_map
 from firmware_bridge.emulators.capture import captured
-from firmware_bridge.emulators.emulated import EMULATORS
+from firmware_bridge.emulators.emulated import EMULATORS, emulator
 from firmware_bridge.emulators.modbus import Slave
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.mcu import framing, protocol
@@ -45,7 +45,7 @@ def said_by(name: str, seconds: float) -> list[bytes]:
         return [f for t_s in times_s for b in blocks for f in slave.hear(request(17, b), t_s)]
     if name not in EMULATORS:
         return []
-    return [frame.data for frame in captured(name, Scene(), seconds)[0]]
+    return [frame.data for frame in captured(emulator(name), Scene(), seconds)[0]]
 
 
 def mcu_frames(seconds: float) -> list[bytes]:

@@ -142,6 +142,26 @@ def test_what_cannot_be_is_refused(arguments: list[str], says: str) -> None:
         emulate(arguments[0], start_s=0.0, speed=1.0, seed=0, **given)
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("kind", "arguments", "says"),
+    [
+        ("alarm", ["cyton", "--link", "x"], "'cyton' cannot show the fault 'alarm'; use: asystole"),
+        ("asystole", ["pb840", "--link", "x"], "use: lead_off, drop, stall,"),
+        ("split", ["philips-intellivue-lan", "--udp", "127.0.0.1:1"], "the fault 'split'"),
+        ("unplug", ["cyton", "--file", "x"], "a capture of 'cyton' cannot show the fault 'unplug'"),
+    ],
+)
+def test_a_fault_that_would_not_show_is_refused(
+    kind: str, arguments: list[str], says: str, medge: Any, tmp_path: Path
+) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text(f'[[fault]]\nkind = "{kind}"\nat_s = 0.5\nduration_s = 60\n')
+    refused = medge(*arguments, "--fault", str(script))
+    said = refused.communicate(timeout=60)[1]
+    assert refused.returncode == 2 and says in said
+
+
 def test_a_taken_port_is_refused() -> None:
     from edge.demo.emulate import emulate
 

@@ -17,7 +17,7 @@ from edge.errors import StartError
 from edge.sources.monitor import Monitor, MonitorOptions
 from edge.types import SourceLost, Waveform
 from firmware_bridge.emulators.capture import captured
-from firmware_bridge.emulators.emulated import emulated
+from firmware_bridge.emulators.emulated import emulated, emulator
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import LinkError
@@ -288,7 +288,7 @@ def test_every_ecg_that_says_lead_off_is_off(device: str, unit: str) -> None:
 
 
 def test_a_capture_of_a_device_that_wants_to_be_asked_is_heard_once(tmp_path: Path) -> None:
-    data = b"".join(frame.data for frame in captured("cyton", Scene(), 3.0)[0])
+    data = b"".join(frame.data for frame in captured(emulator("cyton"), Scene(), 3.0)[0])
     (tmp_path / "night.bin").write_bytes(data)
     port = f"file://{tmp_path}/night.bin?device=cyton&pace=fast"
     source = Monitor(MonitorOptions(port=port, mdc=ECG, unit="mV"))
