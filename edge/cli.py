@@ -189,11 +189,12 @@ def emulate(
     speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
     fault: Annotated[Optional[str], typer.Option(help="Fault script, TOML.")] = None,
     seed: Annotated[int, typer.Option(help="What random faults are drawn from.")] = 0,
+    map: Annotated[Optional[str], typer.Option(help="Map of its registers, of modbus.")] = None,
 ) -> None:
     """Be a bedside device. Example: medge emulate cyton --record 208 --link /tmp/cyton"""
     _call("edge.demo.emulate:emulate", device=device, link=link, tcp=tcp, udp=udp, call=call,
           file=file, record=record, start_s=start, seconds=seconds, speed=speed, faults=fault,
-          seed=seed)  # fmt: skip
+          seed=seed, map_path=map)  # fmt: skip
 
 
 @app.command()

@@ -26,7 +26,7 @@ ECG_HZ = 250.0  # where the device has no ECG of its own, or says its rate only 
 def emulate(
     device: str, link: str | None, tcp: str | None, udp: str | None, call: str | None,
     file: str | None, record: str | None, start_s: float, seconds: float | None, speed: float,
-    faults: str | None, seed: int,
+    faults: str | None, seed: int, map_path: str | None,
 ) -> int:  # fmt: skip
     """Be `device` until `seconds` or the record are over, or for ever; exit code 0."""
     from firmware_bridge.emulators.emulated import emulator
@@ -34,7 +34,7 @@ def emulate(
     from firmware_bridge.emulators.patient import Patient, Scene
     from firmware_bridge.emulators.play import play
 
-    found = emulator(device)
+    found = emulator(device, map_path or "")
     if sum(given is not None for given in (link, tcp, udp, call, file)) != 1:
         places = "--link, --tcp, --udp, --call or --file"
         raise StartError("where should the device be?", f"give one of {places}")

@@ -19,6 +19,7 @@ from edge.types import SourceLost
 from firmware_bridge.address import parse
 from firmware_bridge.conditions import LinkCondition
 from firmware_bridge.devices import device as registered
+from firmware_bridge.devices import require_map
 from firmware_bridge.errors import BridgeError
 from firmware_bridge.freshness import Freshness
 from firmware_bridge.link import Link
@@ -165,6 +166,7 @@ def _known_device(name: str, port: str, map_path: str) -> Device:
     try:
         name = name or parse(port).device
         if ":" in name:
+            require_map(name, map_path)
             own: Device = load(name, f"device '{name}'")
             return own
         return registered(name, map_path)

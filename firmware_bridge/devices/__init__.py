@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from firmware_bridge.errors import UnknownDeviceError
+from firmware_bridge.errors import MapError, UnknownDeviceError
 from firmware_bridge.registry import load, nearest_first
 
 if TYPE_CHECKING:
@@ -50,10 +50,21 @@ def device(name: str, map_path: str = "") -> Device:
 
     Raises `UnknownDeviceError` listing the known names, nearest first, and `MapError`.
     """
+    if name not in DEVICES and name not in MAPPED:
+        nearest = ", ".join(nearest_first(name, [*DEVICES, *MAPPED]))
+        raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {nearest}")
+    require_map(name, map_path)
     if name in MAPPED:
         mapped: Callable[[str], Device] = load(MAPPED[name])
         return mapped(map_path)
-    if name not in DEVICES:
-        nearest = ", ".join(nearest_first(name, [*DEVICES, *MAPPED]))
-        raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {nearest}")
     return cast("Device", load(DEVICES[name]))
+
+
+def require_map(name: str, map_path: str) -> None:
+    """Raises `MapError` where a device needs a map and has none, or has one and needs none."""
+    if name in MAPPED and not map_path:
+        fix = 'name its file: map = "map.toml" in a source, --map map.toml of a command'
+        raise MapError(f"device '{name}' needs a map of its registers", fix)
+    if map_path and name not in MAPPED:
+        fix = f"leave it out: it is for {', '.join(MAPPED)}"
+        raise MapError(f"device '{name}' takes no map", fix)

@@ -1,26 +1,13 @@
 """The map of a Modbus device: which register holds which measurement, as its maker's manual says.
 
-Owns the file's shape and its errors; the wire is `modbus`'s. A TOML file:
-
-    schema = 1
-    slave = 1                 # the device's address on the bus
-    every_s = 1.0             # how often it is asked
-    baud = 9600
-    parity = "E"
-
-    [[registers]]
-    channel = "MDC_PULS_OXIM_SAT_O2"
-    table = "input"           # or "holding"
-    address = 0               # from 0, as on the wire (a manual's 30001 is input 0)
-    type = "u16"              # i16, u32, i32, f32
-    scale = 0.1               # value = raw * scale + offset
-    unit = "%"                # what that gives: it must be the measurement's own unit
-    missing = [65535]         # raw values that mean that there is none
+Owns the file's shape and its errors; the wire is `modbus`'s. docs/modbus.md tells each key, with an
+example.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from pathlib import Path
 from typing import Literal
@@ -33,6 +20,9 @@ from firmware_bridge.nomenclature import TERMS
 SCHEMA = 1
 MOST_REGISTERS = 125
 WORDS = {"u16": 1, "i16": 1, "u32": 2, "i32": 2, "f32": 2}
+RAW = {"u16": range(2**16), "i16": range(-(2**15), 2**15), "u32": range(2**32),
+       "i32": range(-(2**31), 2**31)}  # fmt: skip
+"""What an integer register can hold."""
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -111,6 +101,10 @@ def _promises(found: Map) -> list[tuple[str, bool]]:
         ("no two registers of a table may overlap", not any(
             a.table == b.table and a.address < b.end and b.address < a.end
             for a, b in itertools.combinations(found.registers, 2))),
+        ("scale must be a number other than 0",
+         all(math.isfinite(r.scale) and r.scale != 0 for r in found.registers)),
+        *[(f"no {r.type} holds the missing value {raw}", r.type not in RAW or raw in RAW[r.type])
+          for r in found.registers for raw in r.missing],
         (f"neighbours must be {MOST_REGISTERS} or fewer",
          all(n <= MOST_REGISTERS for _, n in sizes)),
         *[(f"'{r.channel}' is no known measurement", r.channel in TERMS) for r in found.registers],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
+from firmware_bridge.devices import require_map
 from firmware_bridge.errors import UnknownDeviceError
 from firmware_bridge.registry import load, nearest_first
 
@@ -50,6 +51,9 @@ EMULATORS = {
 }
 """"module:attr" of `Emulator`s."""
 
+MAPPED = {"modbus": "firmware_bridge.emulators.modbus:mapped"}
+"""Those of devices that a map file describes: `mapped(path) -> Emulator`."""
+
 
 class Emulated(Protocol):
     """A device, told the time: `t_s` is seconds since it was switched on and never runs backwards.
@@ -81,11 +85,18 @@ class Emulator:
     shows: Set[Kind]
 
 
-def emulator(name: str) -> Emulator:
-    """The registered one of the device `name`. Raises `UnknownDeviceError`."""
-    if name not in EMULATORS:
-        nearest = ", ".join(nearest_first(name, EMULATORS))
+def emulator(name: str, map_path: str = "") -> Emulator:
+    """That of the device `name`, or of the one that the map at `map_path` describes.
+
+    Raises `UnknownDeviceError` listing the known names, nearest first, and `MapError`.
+    """
+    if name not in EMULATORS and name not in MAPPED:
+        nearest = ", ".join(nearest_first(name, [*EMULATORS, *MAPPED]))
         raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {nearest}")
+    require_map(name, map_path)
+    if name in MAPPED:
+        mapped: Callable[[str], Emulator] = load(MAPPED[name])
+        return mapped(map_path)
     return cast("Emulator", load(EMULATORS[name]))
 
 

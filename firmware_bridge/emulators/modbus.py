@@ -1,13 +1,18 @@
-"""An emulated Modbus RTU slave with the registers of a map file."""
+"""An emulated Modbus RTU slave with the registers of a map file, as its patient fills them."""
 
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
+from firmware_bridge.devices import modbus
 from firmware_bridge.devices.modbus import FORMATS, FUNCTIONS, crc16, framed
 from firmware_bridge.devices.modbus_map import read_map
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
+from firmware_bridge.emulators.patient import VALUES
+from firmware_bridge.errors import MapError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,9 +69,39 @@ class Slave:
         return framed(bytes((slave, function, len(data))) + data)
 
     def _held(self, register: Register, t_s: float) -> bytes:
-        value = self._scene.patient.value(register.channel, t_s)
-        raw: float = (value - register.offset) / register.scale
         if register.missing and self._scene.during(Kind.LEAD_OFF, t_s):
-            raw = register.missing[0]
-        data = struct.pack(FORMATS[register.type], raw if register.type == "f32" else round(raw))
-        return data[2:] + data[:2] if register.words == "little" and len(data) == 4 else data
+            return _packed(register, register.missing[0])
+        return _measured(register, self._scene.patient.value(register.channel, t_s))
+
+
+def _measured(register: Register, value: float) -> bytes:
+    return _packed(register, (value - register.offset) / register.scale)
+
+
+def _packed(register: Register, raw: float) -> bytes:
+    data = struct.pack(FORMATS[register.type], raw if register.type == "f32" else round(raw))
+    return data[2:] + data[:2] if register.words == "little" and len(data) == 4 else data
+
+
+def mapped(path: str | Path) -> Emulator:
+    """The device that a map file describes. Raises `MapError`, for a register too that an emulated
+    patient cannot fill."""
+    registers = read_map(path).registers
+    for register in registers:
+        _require_filled(register, path)
+    shows = frozenset({Kind.LEAD_OFF} if any(r.missing for r in registers) else ())
+    return Emulator(modbus.mapped(path), partial(Slave, map_path=path), shows)
+
+
+def _require_filled(register: Register, path: str | Path) -> None:
+    if register.channel not in VALUES:
+        cause = f"map '{path}': no emulated patient has {register.channel}"
+        raise MapError(cause, "emulate the device by a map without it")
+    mean, swing = VALUES[register.channel]
+    try:
+        for value in (mean - swing, mean + swing):
+            _measured(register, value)
+    except (struct.error, OverflowError):
+        cause = f"map '{path}': {register.channel} is about {mean:g} {register.unit}"
+        fix = f"correct type, scale or offset: no {register.type} holds that"
+        raise MapError(cause, fix) from None

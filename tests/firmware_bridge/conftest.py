@@ -12,6 +12,7 @@ import pytest
 
 from firmware_bridge.devices import cyton, device
 from firmware_bridge.emulators import cyton as emulator
+from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.patient import Patient, Recording, Scene
 from firmware_bridge.emulators.play import Played, play
 from firmware_bridge.emulators.pty import Pty
@@ -45,6 +46,11 @@ def board(samples_mv: Any, faults: Any = (), seed: int = 0) -> emulator.Board:
     leads = [f"lead {i}" for i in range(columns.shape[1])]
     recordings = {lead: Recording(cyton.RATE_HZ, columns[:, i]) for i, lead in enumerate(leads)}
     return emulator.Board(Scene(Patient(recordings), tuple(faults)), leads, seed)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A test of each emulator is called by the device."""
+    return val.device.name if isinstance(val, Emulator) else None
 
 
 @pytest.fixture

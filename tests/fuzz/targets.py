@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from firmware_bridge.devices import DEVICES, device
+from firmware_bridge.devices import DEVICES, MAPPED, device
 from firmware_bridge.devices.modbus import request
 from firmware_bridge.devices.modbus_map import read_map
 from firmware_bridge.emulators.capture import captured
@@ -31,7 +31,7 @@ def decoder_of(name: str) -> tuple[Callable[[], Decoder], bool]:
     what the microcontroller's gives."""
     if name == "mcu":
         return cast("Any", partial(framing.FrameDecoder, protocol.wire())), False
-    found = device(name, str(MAP))
+    found = device(name, str(MAP) if name in MAPPED else "")
     return found.decoder, found.datagrams
 
 

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from firmware_bridge.devices import DEVICES, cyton, device
+from firmware_bridge.devices import cyton, device
 from firmware_bridge.emulators.emulated import EMULATORS
 from firmware_bridge.errors import LinkError
 from firmware_bridge.link import Link
@@ -21,9 +22,10 @@ from firmware_bridge.types import LinkLost, LinkUp, Loss, Numeric, SampleBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from firmware_bridge.types import LinkMessage
+    from firmware_bridge.types import Device, LinkMessage
+
+MAP = str(Path(__file__).parents[2] / "firmware_bridge" / "devices" / "modbus.toml")
 
 
 @pytest.fixture
@@ -48,9 +50,9 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return int(probe.getsockname()[1])
 
 
-def heard(name: str, address: str, wanted: Callable[[LinkMessage], bool]) -> list[LinkMessage]:
+def heard(found: Device, address: str, wanted: Callable[[LinkMessage], bool]) -> list[LinkMessage]:
     """What a link to `address` hears until a wanted message."""
-    link = Link(device(name), address, random01=lambda: 0.0)
+    link = Link(found, address, random01=lambda: 0.0)
     messages, limit_s = link.open(time.monotonic_ns()), time.monotonic() + 20
     while not any(wanted(m) for m in messages):
         assert time.monotonic() < limit_s, messages
@@ -66,16 +68,19 @@ def a_value(message: LinkMessage) -> bool:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", [n for n in EMULATORS if n in DEVICES])
-def test_every_device_on_its_port_and_read_by_a_link(name: str, medge: Any, tmp_path: Path) -> None:
-    if device(name).datagrams:
+@pytest.mark.parametrize("arguments", [*([n] for n in EMULATORS), ["modbus", "--map", MAP]])
+def test_every_device_on_its_port_and_read_by_a_link(
+    arguments: list[str], medge: Any, tmp_path: Path
+) -> None:
+    found = device(arguments[0], *arguments[2:])
+    if found.datagrams:
         port = free_port(socket.SOCK_DGRAM)
-        medge(name, "--udp", f"127.0.0.1:{port}")
+        medge(*arguments, "--udp", f"127.0.0.1:{port}")
         address = f"udp://127.0.0.1:{port}"
     else:
-        medge(name, "--link", str(tmp_path / "port"))
+        medge(*arguments, "--link", str(tmp_path / "port"))
         address = str(tmp_path / "port")
-    messages = heard(name, address, a_value)
+    messages = heard(found, address, a_value)
     assert any(isinstance(m, LinkUp) for m in messages)
 
 
@@ -83,7 +88,7 @@ def test_every_device_on_its_port_and_read_by_a_link(name: str, medge: Any, tmp_
 def test_on_tcp_and_calling_us(medge: Any) -> None:
     waiting, called = free_port(), free_port()
     medge("cyton", "--tcp", f"127.0.0.1:{waiting}")
-    assert heard("cyton", f"tcp://127.0.0.1:{waiting}", a_value)
+    assert heard(cyton.DEVICE, f"tcp://127.0.0.1:{waiting}", a_value)
     medge("cyton", "--call", f"127.0.0.1:{called}")
     port = open_port(f"tcp-listen://127.0.0.1:{called}", cyton.WIRE)
     limit_s, banner = time.monotonic() + 20, b""
@@ -100,7 +105,7 @@ def test_faults_of_a_script_come_through(medge: Any, tmp_path: Path) -> None:
     script = tmp_path / "faults.toml"
     script.write_text('[[fault]]\nkind = "unplug"\nat_s = 0.5\nduration_s = 60\n')
     medge("cyton", "--link", str(tmp_path / "port"), "--fault", str(script))
-    messages = heard("cyton", str(tmp_path / "port"), lambda m: (
+    messages = heard(cyton.DEVICE, str(tmp_path / "port"), lambda m: (
         isinstance(m, LinkLost) and m.reason is Loss.UNPLUGGED))  # fmt: skip
     samples = sum(len(m.samples) for m in messages if isinstance(m, SampleBlock))
     assert 100 <= samples <= 125
@@ -130,13 +135,18 @@ def test_a_capture_holds_the_record_that_was_played(medge: Any, tmp_path: Path) 
         (["cyton", "--tcp", "localhost"], "write it as 127.0.0.1:2404"),
         (["cytn", "--link", "x"], "unknown device 'cytn'; use one of: cyton"),
         (["cyton", "--file", "x"], "give --seconds"),
+        (["modbus", "--link", "x"], "'modbus' needs a map .*; name its file: .* --map map.toml"),
+        (["modbus", "--link", "x", "--map", "none.toml"], "map 'none.toml' cannot be used"),
+        (["cyton", "--link", "x", "--map", MAP], "'cyton' takes no map; leave it out"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: list[str], says: str) -> None:
     from edge.demo.emulate import emulate
 
-    names = {"--tcp": "tcp", "--link": "link", "--file": "file"}
-    given = dict.fromkeys(("link", "tcp", "udp", "call", "file", "record", "seconds", "faults"))
+    names = {"--tcp": "tcp", "--link": "link", "--file": "file", "--map": "map_path"}
+    given = dict.fromkeys(
+        ("link", "tcp", "udp", "call", "file", "record", "seconds", "faults", "map_path")
+    )
     given |= {names[k]: v for k, v in zip(arguments[1::2], arguments[2::2])}
     with pytest.raises(Exception, match=says.replace("(", r"\(")):
         emulate(arguments[0], start_s=0.0, speed=1.0, seed=0, **given)
@@ -168,4 +178,4 @@ def test_a_taken_port_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(LinkError, match="choose another address"):
-            emulate("cyton", None, at, None, None, None, None, 0.0, None, 1.0, None, 0)
+            emulate("cyton", None, at, None, None, None, None, 0.0, None, 1.0, None, 0, None)

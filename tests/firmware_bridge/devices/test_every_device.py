@@ -10,27 +10,31 @@ import itertools
 import math
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from firmware_bridge.devices import DEVICES, device
-from firmware_bridge.emulators.emulated import EMULATORS
+from firmware_bridge.emulators.emulated import EMULATORS, Emulator, emulator
+from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.nomenclature import TERMS, WITH_NUMBER, numeric
 from firmware_bridge.session import Event, State
 from firmware_bridge.types import Alert, LinkLost, LinkUp, Numeric, SampleBlock
 
 FROM_THE_WIRE = (Event.READY, Event.ALIVE, Event.REFUSED, Event.FRAMES, Event.TIMEOUT)
 SECONDS = 12.0
+MAP = Path(__file__).with_name("modbus.toml")
+EVERY = [*map(emulator, EMULATORS), emulator("modbus", str(MAP))]
 
 
 @pytest.fixture
-def heard(wire: Any) -> Any:
-    """`heard(name)`: the emulator beside a link for a while, and what the link made of it."""
+def heard(wire_to: Any) -> Any:
+    """`heard(each)`: the emulator beside a link for a while, and what the link made of it."""
 
-    def run(name: str) -> tuple[Any, list[Any]]:
-        wired = wire(name)
+    def run(each: Emulator) -> tuple[Any, list[Any]]:
+        wired = wire_to(each.device, each.make(Scene()))
         return wired, wired.run(SECONDS)
 
     return run
@@ -57,10 +61,15 @@ def by_kind(items: list[Any]) -> dict[Any, list[Any]]:
     return kinds
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_every_device_has_an_emulator_and_says_what_it_is(name: str) -> None:
-    found = device(name)
-    assert name in EMULATORS
+def test_every_device_has_an_emulator() -> None:
+    assert EMULATORS.keys() == DEVICES.keys()
+    for name in EMULATORS:
+        assert emulator(name).device is device(name)
+
+
+@pytest.mark.parametrize("each", EVERY)
+def test_every_device_says_what_it_is(each: Emulator) -> None:
+    found = each.device
     assert found.title and found.spec and found.proved_by and found.unproved
     assert found.feeds or found.numerics
     assert all(channel in TERMS for channel in found.numerics)
@@ -77,31 +86,31 @@ def test_where_no_patient_gives_zero_zero_is_no_number(channel: str) -> None:
     assert numeric("MDC_ECG_HEART_RATE", 0.0).value == 0.0
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_no_event_of_an_open_port_is_illegal(name: str) -> None:
+@pytest.mark.parametrize("each", EVERY)
+def test_no_event_of_an_open_port_is_illegal(each: Emulator) -> None:
     """What a device does is never our bug; every state that waits has a deadline."""
-    dialogue = device(name).dialogue
+    dialogue = each.device.dialogue
     reached = {step.state for step in dialogue.table.values()} - {State.LOST}
     for pair in itertools.product(reached, FROM_THE_WIRE):
         assert pair in dialogue.table, pair
     assert reached <= set(dialogue.timeout_s)
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_link_and_emulator_come_together(name: str, heard: Any) -> None:
+@pytest.mark.parametrize("each", EVERY)
+def test_link_and_emulator_come_together(each: Emulator, heard: Any) -> None:
     """Everything in the capability list arrives, in its unit, with numbers that can be."""
-    wired, messages = heard(name)
+    wired, messages = heard(each)
     assert not [m for m in messages if isinstance(m, LinkLost)]
     assert sum(isinstance(m, LinkUp) for m in messages) == 1
     numerics = [m for m in messages if isinstance(m, Numeric)]
-    assert {m.channel for m in numerics} == set(device(name).numerics)
+    assert {m.channel for m in numerics} == set(each.device.numerics)
     for m in numerics:
         assert m.unit == TERMS[m.channel].unit
         assert (m.value is not None) == (m.validity in WITH_NUMBER)
         assert m.value is None or math.isfinite(m.value)
     blocks = [m for m in messages if isinstance(m, SampleBlock)]
-    assert {m.feed for m in blocks} == {feed.name for feed in device(name).feeds}
-    for feed in device(name).feeds:
+    assert {m.feed for m in blocks} == {feed.name for feed in each.device.feeds}
+    for feed in each.device.feeds:
         mine = [m for m in blocks if m.feed == feed.name]
         assert all(m.samples.shape[1] == len(feed.channels) for m in mine)
         assert all(m.samples.dtype == np.float32 and m.unit == feed.unit for m in mine)
@@ -111,12 +120,12 @@ def test_link_and_emulator_come_together(name: str, heard: Any) -> None:
     assert not wired.link.counters.stream.rejects
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_cuts_change_nothing(name: str, heard: Any) -> None:
+@pytest.mark.parametrize("each", EVERY)
+def test_cuts_change_nothing(each: Emulator, heard: Any) -> None:
     """Whole frames, single bytes and random pieces of the very same stream."""
-    if device(name).datagrams:
+    if each.device.datagrams:
         pytest.skip("datagrams are not cut")
-    said = heard(name)[0].cable.said
+    said = heard(each)[0].cable.said
     rng = random.Random(1)
     pieces, at = [], 0
     while at < len(said):
@@ -126,7 +135,7 @@ def test_cuts_change_nothing(name: str, heard: Any) -> None:
     singles = [said[i : i + 1] for i in range(min(len(said), 4000))]
     for cut in (pieces, singles):
         data = b"".join(cut)
-        whole, other = device(name).decoder(), device(name).decoder()
+        whole, other = each.device.decoder(), each.device.decoder()
         expected = flat(whole.feed(data))
         found = flat([m for piece in cut for m in other.feed(piece)])
         assert by_kind(found) == by_kind(expected)
@@ -149,32 +158,32 @@ def damaged(said: bytes, rng: random.Random) -> bytes:
     return bytes(dirty)
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_cuts_change_nothing_of_a_damaged_stream(name: str, heard: Any) -> None:
+@pytest.mark.parametrize("each", EVERY)
+def test_cuts_change_nothing_of_a_damaged_stream(each: Emulator, heard: Any) -> None:
     """What is trusted, given up or waited for may not depend on where a read ended either."""
-    if device(name).datagrams:
+    if each.device.datagrams:
         pytest.skip("datagrams are not cut")
-    said = heard(name)[0].cable.said[:6000]
+    said = heard(each)[0].cable.said[:6000]
     rng = random.Random(3)
     for _ in range(3):
         data = damaged(said, rng)
-        whole = device(name).decoder()
+        whole = each.device.decoder()
         expected = by_kind(flat(whole.feed(data)))
         for size in (1, rng.randint(2, 40)):
-            other = device(name).decoder()
+            other = each.device.decoder()
             pieces = [data[at : at + size] for at in range(0, len(data), size)]
             found = flat([m for piece in pieces for m in other.feed(piece)])
             assert by_kind(found) == expected
             assert other.counters == whole.counters
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_damage_raises_nothing_and_is_counted(name: str, heard: Any) -> None:
+@pytest.mark.parametrize("each", EVERY)
+def test_damage_raises_nothing_and_is_counted(each: Emulator, heard: Any) -> None:
     """Flipped bits, lost and doubled bytes, noise: no exception, no impossible number, bounded
     memory, and no more bytes accounted for than came."""
-    said = heard(name)[0].cable.said[:20_000]
+    said = heard(each)[0].cable.said[:20_000]
     rng = random.Random(2)
-    decoder = device(name).decoder()
+    decoder = each.device.decoder()
     for _ in range(20):
         dirty = bytearray(said)
         for _ in range(max(1, len(dirty) // 60)):
@@ -195,17 +204,19 @@ def test_damage_raises_nothing_and_is_counted(name: str, heard: Any) -> None:
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("name", EMULATORS)
-def test_hostile_bytes_are_done_with_faster_than_they_can_come(name: str, wire: Any) -> None:
+@pytest.mark.parametrize("each", EVERY)
+def test_hostile_bytes_are_done_with_faster_than_they_can_come(
+    each: Emulator, wire_to: Any
+) -> None:
     """Beginnings of frames without end, at twice the rate of the line at least; the cost of a byte
     does not grow with how many came before."""
-    wired = wire(name)
+    wired = wire_to(each.device, each.make(Scene()))
     wired.run(1.5)
-    said, rate = wired.cable.said, device(name).wire.bytes_per_s
-    size = 1400 if device(name).datagrams else 4096
+    said, rate = wired.cable.said, each.device.wire.bytes_per_s
+    size = 1400 if each.device.datagrams else 4096
     for beginning in (b"\0", b"\xff", *(said[:n] for n in (1, 2, 4, 8, 40))):
         data = (beginning * 40_000)[:40_000]
-        decoder = device(name).decoder()
+        decoder = each.device.decoder()
         began_s = time.process_time()
         for at in range(0, len(data), size):
             decoder.feed(data[at : at + size])

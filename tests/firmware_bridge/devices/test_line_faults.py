@@ -5,14 +5,14 @@ it."""
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from firmware_bridge import link
-from firmware_bridge.devices import device
-from firmware_bridge.emulators.emulated import EMULATORS
+from firmware_bridge.emulators.emulated import EMULATORS, Emulator, emulator
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.link import GARBAGE_BYTES, GARBAGE_RUN, RETRY_MAX_S, Link
@@ -22,10 +22,14 @@ from firmware_bridge.types import Alert, AlertKind, LinkLost, LinkUp, Loss, Nume
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from firmware_bridge.types import Device
+
 pytestmark = pytest.mark.slow
 
-STREAMS = [name for name in EMULATORS if not device(name).datagrams]
-SERIAL = [name for name in STREAMS if device(name).wire.baud < 1_000_000]
+MAP = Path(__file__).with_name("modbus.toml")
+EVERY = [*map(emulator, EMULATORS), emulator("modbus", str(MAP))]
+STREAMS = [each for each in EVERY if not each.device.datagrams]
+SERIAL = [each for each in STREAMS if each.device.wire.baud < 1_000_000]
 ON_TCP = ("hl7-oru", "phd-blood-pressure", "phd-oximeter", "phd-scale")  # a byte a second will do
 
 
@@ -34,13 +38,6 @@ TORN = {
     "width",
 }  # fmt: skip
 """What a frame is refused for that was put together of two."""
-
-
-def said_by(wire: Any, name: str, seconds: float) -> bytes:
-    wired = wire(name)
-    wired.run(seconds)
-    said: bytes = wired.cable.said
-    return said
 
 
 def next_frame(wired: Any) -> bytes:
@@ -59,10 +56,10 @@ def values(messages: list[Any]) -> list[Any]:
     return [m for m in messages if isinstance(m, (SampleBlock, Numeric, Alert))]
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_no_old_byte_joins_a_new_frame(name: str, wire: Any) -> None:
+@pytest.mark.parametrize("each", STREAMS)
+def test_no_old_byte_joins_a_new_frame(each: Emulator, wire_to: Any) -> None:
     """Pulled inside a frame, put back: a loss, then all frames are whole."""
-    wired = wire(name)
+    wired = wire_to(each.device, each.make(Scene()))
     assert any(isinstance(m, LinkUp) for m in wired.run(10.0))
     frame = next_frame(wired)
     wired.cable._inbox.append(frame[: max(1, len(frame) // 2)])
@@ -72,7 +69,7 @@ def test_no_old_byte_joins_a_new_frame(name: str, wire: Any) -> None:
     assert lost[0].reason is Loss.UNPLUGGED
     wired.cable._inbox.clear()
     wired.cable.plugged = True
-    patience_s = device(name).dialogue.timeout_s
+    patience_s = each.device.dialogue.timeout_s
     again = wired.run(RETRY_MAX_S + max(patience_s.values()) % 20 + 6.0)
     ups = [m.t_ns for m in again if isinstance(m, LinkUp)]
     assert ups and values(again)
@@ -80,12 +77,12 @@ def test_no_old_byte_joins_a_new_frame(name: str, wire: Any) -> None:
 
 
 def test_control_a_decoder_that_is_kept_joins_them(
-    wire: Any, monkeypatch: pytest.MonkeyPatch
+    wire_to: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Link, "_reset_decoder", lambda self: None)
     for name in ("ge-s5", "masimo-ascii1", "medibus"):
         with pytest.raises(AssertionError):
-            test_no_old_byte_joins_a_new_frame(name, wire)
+            test_no_old_byte_joins_a_new_frame(emulator(name), wire_to)
 
 
 def misread(data: bytes, ratio: float) -> bytes:
@@ -112,15 +109,15 @@ def test_control_at_the_right_rate_it_is_read() -> None:
     assert misread(data, 1.0) == data
 
 
-@pytest.mark.parametrize("name", SERIAL)
-def test_at_another_baud_rate_nothing_is_a_value(name: str, wire: Any) -> None:
+@pytest.mark.parametrize("each", SERIAL)
+def test_at_another_baud_rate_nothing_is_a_value(each: Emulator, wire_to: Any) -> None:
     """Half, double and other rates, as cables and menus have them; of a decoder that has heard
     nothing yet, and of one that has been set up on the running link."""
     for ratio in (0.25, 0.5, 2.0, 3.0, 4.0, 12.0):
-        wired = wire(name)
+        wired = wire_to(each.device, each.make(Scene()))
         wired.run(3.0)
         garbled = misread(wired.cable.said[:3000], ratio)
-        assert not values(device(name).decoder().feed(garbled)), ratio
+        assert not values(each.device.decoder().feed(garbled)), ratio
         running = wired.link._decoder
         running.feed(b"\xd0")  # in MEDIBUS the end of the true record under way
         assert not measured(running.feed(garbled)), ratio
@@ -147,26 +144,26 @@ def measured(messages: list[Any]) -> list[Any]:
     ]  # fmt: skip
 
 
-def noise_of(name: str, seed: int = 1) -> Callable[[list[bytes]], list[bytes]]:
+def noise_of(made: Device, seed: int = 1) -> Callable[[list[bytes]], list[bytes]]:
     """Random bytes as fast as the line carries them; 1,000 a second on a network."""
-    made, rng = device(name), random.Random(seed)
-    per_s = 1000.0 if name in ON_TCP or made.datagrams else made.wire.bytes_per_s
+    rng = random.Random(seed)
+    per_s = 1000.0 if made.name in ON_TCP or made.datagrams else made.wire.bytes_per_s
     return lambda frames: [] if frames else [rng.randbytes(int(per_s * 0.05))]
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_noise_on_a_running_link_is_garbage_and_no_value(name: str, wire: Any) -> None:
-    wired = wire(name)
+@pytest.mark.parametrize("each", EVERY)
+def test_noise_on_a_running_link_is_garbage_and_no_value(each: Emulator, wire_to: Any) -> None:
+    wired = wire_to(each.device, each.make(Scene()))
     assert any(isinstance(m, LinkUp) for m in wired.run(12.0))
-    found, after_s = heard_instead(wired, noise_of(name), 8.0)
+    found, after_s = heard_instead(wired, noise_of(each.device), 8.0)
     assert [m.reason for m in found if isinstance(m, LinkLost)] == [Loss.GARBAGE]
     assert after_s <= 6.0
     assert not measured(found)
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_one_good_frame_in_ten_does_not_keep_a_link_up(name: str, wire: Any) -> None:
-    wired, rng = wire(name), random.Random(1)
+@pytest.mark.parametrize("each", EVERY)
+def test_one_good_frame_in_ten_does_not_keep_a_link_up(each: Emulator, wire_to: Any) -> None:
+    wired, rng = wire_to(each.device, each.make(Scene())), random.Random(1)
     assert any(isinstance(m, LinkUp) for m in wired.run(12.0))
     wanted_s = GARBAGE_BYTES * 12.0 / len(wired.cable.said)  # until it can be judged
     limit_s = 4.0 + (GARBAGE_RUN + 1) * max(1.0, wanted_s)
@@ -179,14 +176,14 @@ def test_one_good_frame_in_ten_does_not_keep_a_link_up(name: str, wire: Any) -> 
 
 
 def test_control_without_the_share_of_garbage_they_stay_up(
-    wire: Any, monkeypatch: pytest.MonkeyPatch
+    wire_to: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "GARBAGE_SHARE", 99.0)
     for name in ("hl7-oru", "nonin-13"):
         with pytest.raises(AssertionError, match="up after"):
-            test_one_good_frame_in_ten_does_not_keep_a_link_up(name, wire)
+            test_one_good_frame_in_ten_does_not_keep_a_link_up(emulator(name), wire_to)
     with pytest.raises(AssertionError):
-        test_noise_on_a_running_link_is_garbage_and_no_value("hl7-oru", wire)
+        test_noise_on_a_running_link_is_garbage_and_no_value(emulator("hl7-oru"), wire_to)
 
 
 def brought(decoder: Any, before: bytes, noise: bytes, after: list[bytes]) -> list[int]:
@@ -204,16 +201,16 @@ FINDING_BYTES = {
 """What a device needs to be found again, besides the frame that the noise runs into."""
 
 
-def require_found_again(name: str, make: Any, wire: Any) -> None:
+def require_found_again(each: Emulator, make: Any, wire_to: Any) -> None:
     """Beginnings of frames with lengths that are none, inside the stream: what comes after it is
     heard, but for what the frames bring that the noise takes."""
-    wired, frames = wire(name), list[bytes]()
+    wired, frames = wire_to(each.device, each.make(Scene())), list[bytes]()
     take = wired.cable._take
     wired.cable._take = lambda said: take([*said, *(frames.extend(said) or [])])
     wired.run(12.0)
     before, after = b"".join(frames[: len(frames) // 2]), frames[len(frames) // 2 :]
     clean = brought(make(), before, b"", after)
-    taken = 1 + FINDING_BYTES.get(name, 0) // min(map(len, after))
+    taken = 1 + FINDING_BYTES.get(each.device.name, 0) // min(map(len, after))
     most = max(sum(clean[i : i + taken]) for i in range(len(clean)))
     torn = [frame[:3] + b"\xff" * 30 for frame in (frames[0], after[0])]
     for noise in (b"\xff" * 50, b"\x00" * 50, *torn, b"\x0b\x7e\xc0\xa0\x0a\xfa"):
@@ -221,9 +218,9 @@ def require_found_again(name: str, make: Any, wire: Any) -> None:
         assert sum(found) >= sum(clean) - most > 0, noise
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_noise_costs_no_more_than_the_frames_it_touches(name: str, wire: Any) -> None:
-    require_found_again(name, device(name).decoder, wire)
+@pytest.mark.parametrize("each", STREAMS)
+def test_noise_costs_no_more_than_the_frames_it_touches(each: Emulator, wire_to: Any) -> None:
+    require_found_again(each, each.device.decoder, wire_to)
 
 
 class Dead:
@@ -237,21 +234,21 @@ class Dead:
         return [] if self._decoder.counters.skipped_bytes else found
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_control_a_decoder_that_is_dead_after_noise_is_seen(name: str, wire: Any) -> None:
+@pytest.mark.parametrize("each", STREAMS)
+def test_control_a_decoder_that_is_dead_after_noise_is_seen(each: Emulator, wire_to: Any) -> None:
     with pytest.raises(AssertionError):
-        require_found_again(name, lambda: Dead(device(name).decoder()), wire)
+        require_found_again(each, lambda: Dead(each.device.decoder()), wire_to)
 
 
-@pytest.mark.parametrize("name", [name for name in STREAMS if name not in ON_TCP])
-def test_a_drip_of_one_byte_a_second_is_a_loss(name: str, wire: Any) -> None:
+@pytest.mark.parametrize("each", [e for e in STREAMS if e.device.name not in ON_TCP])
+def test_a_drip_of_one_byte_a_second_is_a_loss(each: Emulator, wire_to: Any) -> None:
     """The port is open, and nothing is complete in its time."""
-    wired = wire(name)
+    wired = wire_to(each.device, each.make(Scene()))
     assert any(isinstance(m, LinkUp) for m in wired.run(12.0))
     wired.link.poll(int(12.0 * NS_PER_S))
     wired.cable._take = lambda frames: None
     wired.cable._inbox.clear()
-    said, patience_s = wired.cable.said, device(name).dialogue.timeout_s[State.STREAMING]
+    said, patience_s = wired.cable.said, each.device.dialogue.timeout_s[State.STREAMING]
     found: list[Any] = []
     for second in range(int(patience_s) + 2):
         at = len(said) // 2 + second
@@ -263,18 +260,18 @@ def test_a_drip_of_one_byte_a_second_is_a_loss(name: str, wire: Any) -> None:
     assert not [m for m in found if isinstance(m, (SampleBlock, Numeric))]
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_after_a_sensor_was_off_an_alarm_is_raised_again(name: str, wire: Any) -> None:
+@pytest.mark.parametrize("each", [e for e in EVERY if Kind.ALARM in e.shows])
+def test_after_a_sensor_was_off_an_alarm_is_raised_again(each: Emulator, wire_to: Any) -> None:
     """The recall of a telemetry system: alarms did not come back after a gap."""
     faults = (
         Fault(7.0, 8.0, Kind.ALARM), Fault(20.0, 8.0, Kind.LEAD_OFF), Fault(34.0, 10.0, Kind.ALARM),
     )  # fmt: skip
     alarms = [
-        m for m in wire(name, Scene(faults=faults)).run(52.0)
+        m for m in wire_to(each.device, each.make(Scene(faults=faults))).run(52.0)
         if isinstance(m, Alert) and m.kind is not AlertKind.TECHNICAL
     ]  # fmt: skip
     if not alarms:
-        pytest.skip("it has no alarm of its own")
+        pytest.skip("its alarm is not about the patient")
     by_code: dict[tuple[str, str], list[bool]] = {}
     for alarm in alarms:
         by_code.setdefault((alarm.code, alarm.channel), []).append(alarm.active)

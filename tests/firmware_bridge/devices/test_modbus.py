@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from firmware_bridge.devices import modbus
+from firmware_bridge.devices import device, modbus
 from firmware_bridge.devices.modbus import Decoder, crc16, framed, mapped, request
 from firmware_bridge.devices.modbus_map import read_map
+from firmware_bridge.emulators.emulated import emulator
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.modbus import Slave
 from firmware_bridge.emulators.patient import Scene
@@ -26,53 +27,7 @@ from firmware_bridge.types import LinkLost, Loss, Message, Numeric, Send, Sign, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAP = """
-schema = 1
-slave = 17
-every_s = 0.5
-baud = 19200
-
-[[registers]]
-channel = "MDC_PULS_OXIM_SAT_O2"
-table = "input"
-address = 0
-type = "u16"
-scale = 0.1
-unit = "%"
-missing = [65535]
-
-[[registers]]
-channel = "MDC_PULS_OXIM_PULS_RATE"
-table = "input"
-address = 1
-type = "u16"
-unit = "/min"
-missing = [65535]
-
-[[registers]]
-channel = "MDC_TEMP"
-table = "holding"
-address = 100
-type = "f32"
-words = "little"
-unit = "Cel"
-
-[[registers]]
-channel = "MDC_PRESS_AIR_AMBIENT"
-table = "input"
-address = 40
-type = "i32"
-scale = 0.01
-unit = "mm[Hg]"
-
-[[registers]]
-channel = "MDC_RESP_RATE"
-table = "input"
-address = 42
-type = "i16"
-unit = "/min"
-missing = [-1]
-"""
+MAP = Path(__file__).with_name("modbus.toml").read_text("utf-8")
 # The order of requests: holding 100-101, input 0-1, input 40-42.
 ASK_HOLDING = "11 03 00 64 00 02 87 44"
 ASK_INPUT = "11 04 00 00 00 02 73 5b"
@@ -157,6 +112,9 @@ def test_exceptions(decoder: Decoder, code: int, event: str) -> None:
         ("address = 42", "address = 70000", "addresses must lie in 0..65535"),
         ('type = "f32"', 'type = "f64"', "Invalid enum value 'f64'"),
         ("every_s = 0.5", "every_s = 0.0", "every_s must lie in"),
+        ("scale = 0.1", "scale = 0.0", "scale must be a number other than 0"),
+        ("scale = 0.1", "scale = nan", "scale must be a number other than 0"),
+        ("missing = [-1]", "missing = [65535]", "no i16 holds the missing value 65535"),
     ],
 )
 def test_a_map_that_cannot_be_is_refused(map_file: Path, old: str, new: str, why: str) -> None:
@@ -168,6 +126,32 @@ def test_a_map_that_cannot_be_is_refused(map_file: Path, old: str, new: str, why
 def test_a_map_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MapError, match="cannot be used"):
         mapped(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("of", [device, emulator])
+def test_a_map_is_for_those_that_need_one(of: Any, map_file: Path) -> None:
+    assert of("modbus", str(map_file))
+    with pytest.raises(MapError, match="'modbus' needs a map of its registers; name its file"):
+        of("modbus")
+    with pytest.raises(MapError, match="'cyton' takes no map; leave it out"):
+        of("cyton", str(map_file))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("MDC_RESP_RATE", "MDC_ECG_AMPL_ST_V", "no emulated patient has MDC_ECG_AMPL_ST_V"),
+        ("scale = 0.1", "scale = 0.001", "MDC_PULS_OXIM_SAT_O2 is about 97 %; .* no u16 holds"),
+    ],
+)
+def test_a_map_that_no_patient_can_fill_is_not_emulated(
+    map_file: Path, old: str, new: str, why: str
+) -> None:
+    text = MAP.replace(old, new)
+    map_file.write_text(text.replace('"/min"\nmissing = [-1]', '"mm"') if "ST" in new else text)
+    assert mapped(map_file)
+    with pytest.raises(MapError, match=why):
+        emulator("modbus", str(map_file))
 
 
 def test_link_and_slave(map_file: Path, wire_to: Any) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from firmware_bridge.conditions import LinkCondition
 from firmware_bridge.devices import DEVICES, device
-from firmware_bridge.emulators.emulated import EMULATORS
+from firmware_bridge.emulators.emulated import EMULATORS, Emulator, emulator
+from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.session import NS_PER_S, State
 from firmware_bridge.types import AlertKind, LinkLost, LinkUp
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 WARM_S = 12.0
 AIM_S = 2.0
+MAP = Path(__file__).with_name("modbus.toml")
 PROTOCOLS_OWN_S = {
     "ge-s5": 6.0,  # displayed values every 5 s at the most (M1017617 chapter 3): one of them
     "hl7-oru": 120.0,  # gateways report once a minute; neither HL7 nor MLLP keeps alive: two
@@ -37,15 +40,15 @@ PROTOCOLS_OWN_S = {
 """Where it may be longer: the pace of the protocol, and how much of it is missing by then."""
 
 
-@pytest.mark.parametrize("name", EMULATORS)
+@pytest.mark.parametrize("each", [*map(emulator, EMULATORS), emulator("modbus", str(MAP))])
 def test_a_pulled_plug_is_a_condition_in_two_seconds_or_the_protocols_own(
-    name: str, wire: Callable[..., Any]
+    each: Emulator, wire_to: Callable[..., Any]
 ) -> None:
-    wired, condition = wire(name), LinkCondition()
+    wired, condition = wire_to(each.device, each.make(Scene())), LinkCondition()
     assert any(isinstance(m, LinkUp) for m in wired.run(WARM_S))
     assert condition.on(LinkUp(0)) == []
     wired.cable._take = lambda frames: None
-    limit_s = PROTOCOLS_OWN_S.get(name, AIM_S)
+    limit_s = PROTOCOLS_OWN_S.get(each.device.name, AIM_S)
     messages = wired.run(limit_s + 0.1)
     [lost] = [m for m in messages if isinstance(m, LinkLost)][:1]
     [alert] = condition.on(lost)

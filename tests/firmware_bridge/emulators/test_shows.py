@@ -6,6 +6,7 @@ A fault that is on changes what is said exactly when its kind is in `Emulator.sh
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.errors import FaultScriptError
 
 SECONDS = 5.5  # the slowest measures every five
+MAP = Path(__file__).parents[1] / "devices" / "modbus.toml"
 CLIP_MV = 0.2  # below every lead's R wave
 
 
@@ -32,9 +34,16 @@ def seen(found: Emulator) -> set[Kind]:
     return {fault.kind for fault in faults if said(found, fault) != clean}
 
 
-@pytest.mark.parametrize("name", EMULATORS)
-def test_what_it_says_it_shows_is_seen_and_nothing_else(name: str) -> None:
-    assert seen(emulator(name)) == emulator(name).shows
+@pytest.mark.parametrize("each", [*map(emulator, EMULATORS), emulator("modbus", str(MAP))])
+def test_what_it_says_it_shows_is_seen_and_nothing_else(each: Emulator) -> None:
+    assert seen(each) == each.shows
+
+
+def test_a_map_without_a_missing_value_shows_no_lead_off(tmp_path: Path) -> None:
+    lines = MAP.read_text("utf-8").splitlines()
+    (tmp_path / "map.toml").write_text("\n".join(x for x in lines if "missing" not in x))
+    each = emulator("modbus", str(tmp_path / "map.toml"))
+    assert seen(each) == each.shows == set()
 
 
 def test_control_one_that_does_not_look_at_its_script_shows_nothing() -> None:
