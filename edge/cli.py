@@ -175,7 +175,9 @@ def mcu(
 
 @app.command()
 def emulate(
-    device: Annotated[str, typer.Argument(help="A registered device, say nonin-7.")],
+    device: Annotated[
+        str, typer.Argument(help="Say nonin-7, or module:attr of an emulator of your own.")
+    ],
     link: Annotated[Optional[str], typer.Option(help="A serial port, under this link.")] = None,
     tcp: Annotated[Optional[str], typer.Option(help="Wait for the host at host:port.")] = None,
     udp: Annotated[Optional[str], typer.Option(help="Datagrams at host:port.")] = None,

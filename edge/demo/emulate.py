@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge.demo.toy import RATE_HZ, toy_ecg
 from edge.errors import StartError
+from edge.registry import load
 from edge.signals.resampling import resample
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ def emulate(
     file: str | None, record: str | None, start_s: float, seconds: float | None, speed: float,
     faults: str | None, seed: int, map_path: str | None,
 ) -> int:  # fmt: skip
-    """Be `device` until `seconds` or the record are over, or for ever; exit code 0."""
-    from firmware_bridge.emulators.emulated import emulator
+    """Be `device`, a registered one or the `"module:attr"` of an operator's own `Emulator`, until
+    `seconds` or the record are over, or for ever; exit code 0."""
     from firmware_bridge.emulators.faults import load_faults
     from firmware_bridge.emulators.patient import Patient, Scene
     from firmware_bridge.emulators.play import play
 
-    found = emulator(device, map_path or "")
+    found = _find(device, map_path or "")
     if sum(given is not None for given in (link, tcp, udp, call, file)) != 1:
         places = "--link, --tcp, --udp, --call or --file"
         raise StartError("where should the device be?", f"give one of {places}")
@@ -54,6 +55,19 @@ def emulate(
         speed=speed, faults=script, seed=seed, seconds=seconds,
     )  # fmt: skip
     return 0
+
+
+def _find(device: str, map_path: str) -> Emulator:
+    from firmware_bridge.devices import require_map
+    from firmware_bridge.emulators.emulated import Emulator, emulator
+
+    if ":" not in device:
+        return emulator(device, map_path)
+    require_map(device, map_path)
+    own = load(device, f"emulator '{device}'")
+    if not isinstance(own, Emulator):
+        raise StartError(f"'{device}' is no emulator", "name an Emulator(device, make, shows)")
+    return own
 
 
 def _require_shown(script: tuple[Fault, ...], found: Emulator, *, cable: bool) -> None:
