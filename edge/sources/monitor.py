@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CONVERSIONS = {("uV", "mV"): 1e-3, ("mV", "uV"): 1e3}
 """Stated conversions, UCUM: nothing else is ever converted."""
 
+COUNTS = "1"
 ECG = "MDC_ECG_ELEC_POTL_"  # and a lead
 
 
@@ -38,7 +39,8 @@ class MonitorOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     not know what is wired to it, `channel` says which of its inputs that is, from 1. `unit` is what
     to deliver, and `rate_hz` at which rate (0: the device's own). `offset` and `gain` state what a
     sensor in front of an analogue input does: the value is (reading - offset) / gain, in the
-    device's unit."""
+    device's unit. Of a device that gives counts (unit 1), a `gain` is how many of them one `unit`
+    is."""
 
     device: str = ""
     port: str
@@ -64,7 +66,7 @@ class Monitor:
         self._feed, self._column = channel_of(device, options)
         if options.gain == 0.0:
             raise StartError(f"source '{options.name}' has gain 0", "state the sensor's gain")
-        self._scale = _scale(self._feed.unit, options.unit) / options.gain
+        self._scale = _scale(self._feed.unit, options) / options.gain
         rails = (self._feed.rail_low, self._feed.rail_high)
         self._rail = min(abs((r - options.offset) * self._scale) for r in rails) or None
         self._attached = Attached(device, options.port, options.name, ports)
@@ -251,10 +253,14 @@ def names_of(mdc: str, channel: str) -> frozenset[str]:
     return frozenset(names | {n.rpartition("_")[0] for n in names if n.startswith(ECG)})
 
 
-def _scale(unit: str, wanted: str) -> float:
-    """How many of `wanted` one `unit` is."""
-    if unit == wanted:
+def _scale(unit: str, options: MonitorOptions) -> float:
+    """How many of what is wanted one `unit` is; of counts the gain says it."""
+    wanted = options.unit
+    if unit == wanted or (unit == COUNTS and options.gain != 1.0):
         return 1.0
+    if unit == COUNTS:
+        cause = f"{options.mdc} comes in counts of a converter, not in '{wanted}'"
+        raise StartError(cause, f"set gain to the counts in one {wanted}")
     if (unit, wanted) not in CONVERSIONS:
         raise StartError(f"the device delivers '{unit}', not '{wanted}'", f'set unit = "{unit}"')
     return CONVERSIONS[unit, wanted]

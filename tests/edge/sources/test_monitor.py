@@ -19,7 +19,7 @@ from edge.types import SourceLost, Waveform
 from firmware_bridge.emulators.capture import captured
 from firmware_bridge.emulators.emulated import emulated, emulator
 from firmware_bridge.emulators.faults import Fault, Kind
-from firmware_bridge.emulators.patient import Scene
+from firmware_bridge.emulators.patient import Patient, Scene
 from firmware_bridge.errors import LinkError
 from firmware_bridge.session import NS_PER_S, listening
 from firmware_bridge.types import (
@@ -349,6 +349,21 @@ def test_after_a_loss_nothing_is_remembered() -> None:
     after = [w for w in found[lost[0] :] if isinstance(w, Waveform)]
     assert after and not after[0].leads_off
     assert source.counters()["losses"] == 1
+
+
+def test_counts_become_a_unit_by_a_stated_gain_alone() -> None:
+    """A board whose sketch sends counts: 20,000 of them are a millivolt, at the other end too."""
+    options = MonitorOptions(
+        device="openview-ads1293", port="unused", mdc=ECG, unit="mV", gain=20_000.0
+    )
+    with pytest.raises(StartError, match=r"in counts of a converter.*; set gain to the counts in"):
+        Monitor(replace(options, gain=1.0))
+    source = Monitor(options, Memory("openview-ads1293", Scene()))
+    source.open(0)
+    found = [w for n in range(1, 300) for w in source.poll(n * NS_PER_S // 100)]
+    expected_mv = Patient().wave(ECG, 0, len(samples(found)), 100.0)
+    assert len(expected_mv) > 250
+    np.testing.assert_allclose(samples(found), expected_mv, atol=1 / 20_000)
 
 
 def test_what_a_sensor_does_is_undone() -> None:
