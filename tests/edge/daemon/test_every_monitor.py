@@ -1,14 +1,20 @@
-"""Every device that medge speaks to, emulated, beside one running daemon.
+"""Every device that medge speaks to, each a `medge emulate` of its own, beside one `medge run`.
 
 Values become rows of a course, ECGs are classified; nothing but a few lines of configuration each.
+They are found in all ways that there are: on a serial line, waiting for a call, calling, and by
+datagrams. Two devices send nothing but waves that are no ECG: they are refused, as a user sees it.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,45 +44,30 @@ from firmware_bridge.nomenclature import TERMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 onnx = pytest.importorskip("onnx", reason="the course's model is made with onnx")
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
+MAP = Path(__file__).parents[2] / "firmware_bridge" / "devices" / "modbus.toml"
 NETWORK = {"hl7-oru": "call", "phd-blood-pressure": "call", "phd-oximeter": "call",
-           "phd-scale": "call", "philips-intellivue-lan": "udp"}  # fmt: skip
-ECGS = ("cyton", "bitalino", "ge-s5", "philips-intellivue")
-VALUES = [name for name in DEVICES if device(name).numerics]
-SENSORS = {"bitalino": "offset = 1650.0\ngain = 1100.0\n"}  # its ECG sensor
-STEP_S = 12.0  # some report every ten seconds
-
-EMULATORS = """
-import json, sys, threading
-from firmware_bridge.devices import device
-from firmware_bridge.emulators.emulated import emulated
-from firmware_bridge.emulators.patient import Scene
-from firmware_bridge.emulators.play import play
-from firmware_bridge.emulators.pty import Pty
-from firmware_bridge.emulators.sockets import CallingPlace, UdpPlace
-PLACES = {"call": CallingPlace, "udp": UdpPlace}
-threads = []
-for name, (kind, where) in json.loads(sys.argv[1]).items():
-    found = device(name)
-    place = Pty(where) if kind == "pty" else PLACES[kind]("127.0.0.1", where)
-    rate = found.wire.bytes_per_s if kind == "pty" else None
-    options = {"bytes_per_s": rate, "datagrams": found.datagrams}
-    threads.append(threading.Thread(target=play, args=(emulated(name, Scene()), place),
-                                    kwargs=options, daemon=True))
-    threads[-1].start()
-print("ready", flush=True)
-for thread in threads:
-    thread.join()
-"""
+           "phd-scale": "call", "philips-intellivue-lan": "udp", "masimo-ascii1": "tcp",
+           "openview-ads1293": "tcp"}  # fmt: skip
+ADDRESSES = {"link": "serial://", "tcp": "tcp://", "udp": "udp://", "call": "tcp-listen://"}
+ECGS = {  # and what their sensors do
+    "cyton": "", "ge-s5": "", "philips-intellivue": "",
+    "bitalino": "offset = 1650.0\ngain = 1100.0\n", "openview-ads1293": "gain = 20000.0\n",
+}  # fmt: skip
+OTHER_WAVES = {"openview-max30102": ("MDC_PULS_OXIM_PLETH", "1"),
+               "pb840-waves": ("MDC_FLOW_AWAY", "L/min")}  # fmt: skip
+VALUES = [name for name in DEVICES if device(name).numerics and name not in ECGS]
+NEEDED = {"modbus": ["--map", str(MAP)]}  # by the emulator
+TOLD = {"modbus": f'map = "{MAP}"\n'}  # by the source
+STEP_S = 6.0  # some report every five seconds
 
 
 def columns() -> tuple[Quantity, ...]:
     """Every measurement that any device has."""
-    channels = dict.fromkeys(c for name in VALUES for c in device(name).numerics)
+    channels = dict.fromkeys(c for name in DEVICES for c in device(name).numerics)
     return tuple(
         Quantity(c.lower(), c, TERMS[c].unit, max(TERMS[c].low, -1e6), min(TERMS[c].high, 1e6))
         for c in channels
@@ -145,19 +136,40 @@ def keys(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Iterator[dict[str, tuple[str, Any]]]:
-    """Where each device is; all are being emulated."""
-    found: dict[str, tuple[str, Any]] = {}
-    for name in DEVICES:
-        kind = NETWORK.get(name, "pty")
-        found[name] = kind, (str(tmp_path / f"tty-{name}") if kind == "pty" else free_port(kind))
-    command = [sys.executable, "-c", EMULATORS, json.dumps(found)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulators:
-        try:
-            assert emulators.stdout is not None and emulators.stdout.readline() == "ready\n"
-            yield found
-        finally:
-            emulators.kill()
+def places(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The address of each device; all are being emulated."""
+    found: dict[str, str] = {}
+    with ExitStack() as stack:
+        for name in (*ECGS, *VALUES, "modbus"):
+            kind = NETWORK.get(name, "link")
+            where = str(tmp_path / name) if kind == "link" else f"127.0.0.1:{free_port(kind)}"
+            command = [sys.executable, "-m", "edge.cli", "emulate", name, f"--{kind}", where]
+            process = stack.enter_context(subprocess.Popen([*command, *NEEDED.get(name, ())]))
+            stack.callback(process.kill)
+            found[name] = f"{ADDRESSES[kind]}{where}?device={name}"
+        for name, address in found.items():
+            wait(partial(there, address), f"{name} did not come up")
+        yield found
+
+
+def there(address: str) -> bool:
+    """Whether the daemon can find it at once; who calls, and who is called by datagrams, can be
+    waited for."""
+    scheme, where = address.partition("?")[0].split("://")
+    if scheme == "serial":
+        return os.path.exists(where)
+    if scheme != "tcp":
+        return True
+    host, port = where.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def wait(done: Callable[[], bool], what: str) -> None:
+    limit_s = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < limit_s, what
+        time.sleep(0.05)
 
 
 def free_port(kind: str) -> int:
@@ -167,40 +179,50 @@ def free_port(kind: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def address(name: str, place: tuple[str, Any]) -> str:
-    kind, where = place
-    scheme = {"pty": "serial://", "udp": "udp://127.0.0.1:", "call": "tcp-listen://127.0.0.1:"}
-    return f"{scheme[kind]}{where}?device={name}"
-
-
 def test_every_device_beside_one_daemon(
-    course: tuple[Path, Path], places: dict[str, tuple[str, Any]], ward: Callable[..., Any]
+    course: tuple[Path, Path], places: dict[str, str], ward: Callable[..., Any]
 ) -> None:
     folder, public = course
+    assert {*places, *OTHER_WAVES} == {*DEVICES, "modbus"}
     lines = [
         '[[bundles]]\npath = "ecg-beat"\n',
         f'[[bundles]]\npath = "{folder}"\ntrusted_keys = ["{public}"]\n',
     ]
-    for name in DEVICES:
+    for name, address in places.items():
+        lines.append(f'[[sources]]\nname = "{name}"\nport = "{address}"\n')
         if name in ECGS:
             lines.append(
-                f'[[sources]]\nkind = "monitor"\nname = "ecg {name}"\nbundle = "ecg-beat"\n'
-                f'port = "{address(name, places[name])}"\nmdc = "MDC_ECG_ELEC_POTL_II"\n'
-                f'unit = "mV"\nrate_hz = 250.0\n{SENSORS.get(name, "")}'
+                'kind = "monitor"\nbundle = "ecg-beat"\nmdc = "MDC_ECG_ELEC_POTL_II"\n'
+                f'unit = "mV"\nrate_hz = 250.0\n{ECGS[name]}'
             )
-        elif name in VALUES:
-            lines.append(
-                f'[[sources]]\nkind = "vitals"\nname = "{name}"\nbundle = "measured"\n'
-                f'port = "{address(name, places[name])}"\n'
-            )
+        else:
+            lines.append(f'kind = "vitals"\nbundle = "measured"\n{TOLD.get(name, "")}')
     bed = ward("".join(lines))
     daemon = bed.start()
-    wanted = {name for name in VALUES if name not in ECGS} | {f"ecg {name}" for name in ECGS}
 
     def told() -> set[str]:
-        return {line["source"] for line in bed.lines() if line["kind"] == "diagnosis"}
+        """Whose values were in a row, whose beats were found."""
+        wanted = {name: "N" if name in ECGS else "yes" for name in places}
+        return {
+            line["source"]
+            for line in bed.lines()
+            if line["kind"] == "diagnosis"
+            and wanted[line["source"]] in [finding["name"] for finding in line["findings"]]
+        }
 
-    bed.until(lambda: told() >= wanted, 60.0, f"results of {sorted(wanted)}")
+    bed.until(lambda: told() >= places.keys(), 60.0, f"results of {sorted(places)}")
     assert bed.stop(daemon) == 0
     withheld = [line for line in bed.lines() if line["kind"] == "withheld"]
     assert not [line for line in withheld if line["reason"] in ("leads_off", "backend_lost")]
+
+
+@pytest.mark.parametrize("name", OTHER_WAVES)
+def test_waves_that_are_no_ecg_are_refused(name: str, ward: Callable[..., Any]) -> None:
+    mdc, unit = OTHER_WAVES[name]
+    bed = ward(
+        '[[bundles]]\npath = "ecg-beat"\n[[sources]]\nkind = "monitor"\n'
+        f'port = "serial:///dev/null?device={name}"\nmdc = "{mdc}"\nunit = "{unit}"\n'
+    )
+    refused = bed.start()
+    said = refused.communicate(timeout=60)[1]
+    assert refused.returncode == 2 and f"'{unit}'" in said, said
