@@ -24,6 +24,7 @@ RUN_BY = {
     "medge record": "tests/edge/daemon/test_verbs.py",
     "medge replay": "tests/edge/daemon/test_verbs.py",
     "medge devices": "tests/test_readme_devices.py",
+    "medge listen": "tests/test_readme_devices.py",
     "medge doctor": "tests/test_readme_devices.py",
     "medge emulate": "tests/test_readme_devices.py",
     "medge demo": "tests/edge/demo/test_demo.py",
