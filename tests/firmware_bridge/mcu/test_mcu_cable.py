@@ -67,7 +67,7 @@ def test_a_thousand_losses_leak_nothing(tmp_path: Path) -> None:
         after = (len(os.listdir("/proc/self/fd")), threading.active_count())
         before = before or after
     assert (found, lost) == (1000, 1000)
-    assert after == before
+    assert after[0] <= before[0] and after[1] <= before[1]  # a thread of another test may end
 
 
 def test_an_absent_port_is_tried_with_growing_pauses_and_told_once(tmp_path: Path) -> None:
