@@ -23,6 +23,7 @@ MONTHS = {
 
 _CODE = re.compile(rb"[0-9A-F]{2}")
 _NUMBER = re.compile(r" *(-?) *(\d+\.?\d*|\.\d+) *")
+_WHOLE = re.compile(r" *([0-9]+) *")
 _CLOCK = re.compile(r" *(\d{1,2}):(\d\d)(?::(\d\d))? *(\d{1,2})-([A-Z]{3})-(\d\d)")
 
 
@@ -119,19 +120,21 @@ def identity(data: bytes) -> tuple[str, str, str] | None:
 
 
 def streams(data: bytes) -> list[Stream] | None:
-    """The realtime configuration, n x (code, interval 8, low 5, high 5, highest count 3 hex)."""
+    """The realtime configuration, n x (code, interval 8, low 5, high 5, highest count 3 hex). An
+    interval is digits alone, 1 us at least: what has no rate is no stream."""
     if len(data) % STREAM_CHARS:
         return None
     out = []
     for at in range(0, len(data), STREAM_CHARS):
         one = data[at : at + STREAM_CHARS].decode("ascii")
-        interval_us, low, high = number(one[2:10]), number(one[10:15]), number(one[15:20])
+        interval, low, high = _WHOLE.fullmatch(one[2:10]), number(one[10:15]), number(one[15:20])
         if not re.fullmatch(r"[0-9A-F]{2}", one[:2]) or not re.fullmatch(
             r" *[0-9A-F]* *", one[20:]
         ):
             return None
         top = int(one[20:].strip() or "0", 16)
+        interval_us = 0 if interval is None else int(interval[1])
         if not interval_us or low is None or high is None or top == 0 or high <= low:
             return None
-        out.append(Stream(int(one[:2], 16), int(interval_us), low, high, top))
+        out.append(Stream(int(one[:2], 16), interval_us, low, high, top))
     return out

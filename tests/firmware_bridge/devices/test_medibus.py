@@ -539,3 +539,19 @@ def test_a_highest_count_with_a_hole_is_no_stream(highest: str, known: bool) -> 
     """Found by fuzzing: the digits of a number are together."""
     data = f"00   20000  -50  150{highest}".encode()
     assert (records.streams(data) is not None) == known
+
+
+@pytest.mark.parametrize(
+    ("interval", "known"),
+    [("   20000", True), ("20000   ", True), ("       1", True), ("       0", False),
+     ("     0.5", False), ("   -4000", False), (" 20000.0", False), ("        ", False),
+     ("20  000 ", False)],
+)  # fmt: skip
+def test_an_interval_is_a_whole_number_of_microseconds(interval: str, known: bool) -> None:
+    """Anything else has no rate: it is refused with its configuration, and no record is taken."""
+    found = decoder("medibus-x")
+    messages = found.feed(response(medibus.REALTIME, f"00{interval}  -50  150FFF".encode()))
+    messages += found.feed(CHOSEN + record({0: 2048}) * (frames.SURE + 3))
+    rates_hz = {m.rate_hz for m in messages if isinstance(m, SampleBlock)}
+    assert rates_hz == ({1e6 / int(interval)} if known else set())
+    assert found.counters.rejects == ({} if known else {"stream": 1})
