@@ -6,6 +6,8 @@ is answered. `phd_apdu` owns the encoding. The transport is any stream: APDUs ca
 
 An APDU is taken whole or not at all: lengths must fit each other, those at its head before the rest
 is waited for. There is no checksum in this layer; the transports (Bluetooth, USB, TCP) have theirs.
+What a report says of its object (its unit, or that it is another) holds from there on; units are
+never converted.
 A report of several persons is not taken, nor of another person than the first in one association:
 whose bed it is cannot be known.
 """
@@ -161,12 +163,24 @@ class Decoder:
             self._rejects["another person"] += 1
             return []
         self._person = next(iter(persons), self._person)
-        return [value for o in observed for value in self._numerics(o)]
+        metrics = dict(self._metrics)
+        found: list[Message] = [v for o in observed for v in self._numerics(o, metrics)]
+        self._metrics = metrics
+        return found
 
-    def _numerics(self, observed: wire.Observation) -> list[Numeric]:
-        metric = self._metrics.get(observed.handle)
+    def _numerics(
+        self, observed: wire.Observation, metrics: dict[int, wire.Metric]
+    ) -> list[Numeric]:
+        """The values of one observation; what it says of its object goes into `metrics`."""
+        if observed.handle not in metrics:
+            return []
+        metric = wire.as_reported(metrics[observed.handle], observed.values)
+        metrics[observed.handle] = metric
         kind = next((a for a in observed.values if a in VALUES), None)
-        if metric is None or kind is None:
+        if kind is None:
+            return []
+        if metric.special:
+            self._rejects["unknown measurement"] += 1
             return []
         validity = _validity(observed.values)
         t_ns = absolute_ns(observed.values.get(wire.ABSOLUTE_TIME, b""))
@@ -176,7 +190,7 @@ class Decoder:
         found = []
         for code, value in zip(metric.physio, numbers):
             channel = CHANNELS.get(code, "")
-            if metric.special or channel not in TERMS:
+            if channel not in TERMS:
                 self._rejects["unknown measurement"] += 1
             elif UNITS.get(metric.unit) != TERMS[channel].unit:
                 self._rejects["unit"] += 1

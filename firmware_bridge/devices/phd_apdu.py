@@ -9,7 +9,7 @@ pressure, 700), -10415 (weighing scale, 1500).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from firmware_bridge.devices.big_endian import Malformed, Reader
@@ -30,9 +30,14 @@ NO_COMMON_PROTOCOL, UNSUPPORTED_VERSION = 4, 8
 VERSION_1 = 0x8000_0000
 
 TYPE, UNIT, VALUE_MAP, METRIC_IDS = 0x092F, 0x0996, 0x0A55, 0x0A76
+METRIC_ID, METRIC_PARTITION = 0x092B, 0x0A5F
 SIMPLE_NU, BASIC_NU, COMPOUND_BASIC_NU = 0x0A56, 0x0A4C, 0x0A75
 ABSOLUTE_TIME, MEASUREMENT_STATUS = 0x0990, 0x0947
 SUPPLEMENTAL_TYPES = 0x0A61
+OTHER_IDS = (SUPPLEMENTAL_TYPES, METRIC_ID, METRIC_PARTITION)
+"""With one of these, an object is not simply what its type says."""
+REDEFINING = (TYPE, METRIC_IDS, VALUE_MAP, *OTHER_IDS)
+"""With one of these in a report, it is not what it was configured as."""
 PARTITION_SCADA = 2
 
 OUR_SYSTEM_ID = b"medge\0\0\1"
@@ -52,7 +57,7 @@ class Association:
 class Metric:
     """One object of a configuration. `physio` are its codes in the SCADA partition, one or, where
     compound, several; `layout` is (attribute, length) of a fixed report's value, in order.
-    `special` objects (a second SpO2 of another modality) have supplemental types."""
+    `special` objects (a second SpO2 of another modality) are not what their codes say."""
 
     physio: tuple[int, ...]
     unit: int
@@ -143,7 +148,20 @@ def _metric(values: Mapping[int, bytes]) -> Metric:
     unit = Reader(values.get(UNIT, b"\0\0")).u16()
     if partition != PARTITION_SCADA:
         physio = ()
-    return Metric(physio, unit, layout, SUPPLEMENTAL_TYPES in values)
+    return Metric(physio, unit, layout, any(a in values for a in OTHER_IDS))
+
+
+def as_reported(metric: Metric, values: Mapping[int, bytes]) -> Metric:
+    """The object from a report with these attributes on: in the unit that it says, and `special`
+    where it says that it is another one. Raises `Malformed`."""
+    unit = metric.unit
+    if UNIT in values:
+        reader = Reader(values[UNIT])
+        unit = reader.u16()
+        reader.end()
+    return replace(
+        metric, unit=unit, special=metric.special or any(a in values for a in REDEFINING)
+    )
 
 
 def observations(event: int, info: bytes, metrics: Mapping[int, Metric]) -> list[Observation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +18,9 @@ from firmware_bridge.emulators import phd as emulator
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
 from firmware_bridge.types import Message, Numeric, Send, Validity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NOON_NS = calendar.timegm((2007, 12, 6, 12, 10, 0)) * 10**9
 ACCEPTED = bytes.fromhex(
@@ -293,6 +296,85 @@ def test_an_agent_that_speaks_something_else_is_refused(request_: str, result: i
     rest = emulator.association(400)[16:]
     found, _ = heard(bytes.fromhex(request_) + rest)
     assert sent(found)[0][:6] == b"\xe3\0\0\6" + result.to_bytes(2, "big")
+
+
+POUNDS, KILOGRAMS = bytes.fromhex("06e0"), bytes.fromhex("06c3")
+
+
+def weighed(*weights: tuple[float, Mapping[int, bytes]]) -> bytes:
+    """A report of a scale's object 1, an observation for each weight and what else is said."""
+    objects = b""
+    for weight, more in weights:
+        said = {phd_apdu.SIMPLE_NU: emulator.encoded(round(weight * 10), -1, 4), **more}
+        attributes = b"".join(
+            k.to_bytes(2, "big") + len(v).to_bytes(2, "big") + v for k, v in said.items()
+        )
+        head = (1, len(said), len(attributes))
+        objects += b"".join(n.to_bytes(2, "big") for n in head) + attributes
+    info = bytes(4) + len(weights).to_bytes(2, "big") + len(objects).to_bytes(2, "big") + objects
+    said = bytes.fromhex("0000 00000000 0d1e") + len(info).to_bytes(2, "big") + info
+    data = bytes.fromhex("0001 0100") + len(said).to_bytes(2, "big") + said
+    return phd_apdu.apdu(phd_apdu.PRST, len(data).to_bytes(2, "big") + data)
+
+
+def test_a_report_in_another_unit_is_not_in_that_of_the_configuration() -> None:
+    """154 lb on a scale that was configured in kg are no 154 kg, nor is what comes after in that
+    unit without a word; the configuration's own unit, said once more, changes nothing."""
+    scale = emulator.association(1500)
+    plain, pounds = weighed((154.0, {})), weighed((154.0, {phd_apdu.UNIT: POUNDS}))
+    same = weighed((70.0, {phd_apdu.UNIT: KILOGRAMS}))
+    found, decoder = heard(scale, plain, same)
+    assert [v for _, v, _ in told(found)] == [154.0, 70.0]
+    assert not decoder.counters.rejects
+    found, decoder = heard(scale, pounds, plain, same, plain)
+    assert [v for _, v, _ in told(found)] == [70.0, 154.0]
+    assert decoder.counters.rejects == {"unit": 2}
+    both = weighed((154.0, {phd_apdu.UNIT: POUNDS}), (70.0, {}), (70.0, {phd_apdu.UNIT: KILOGRAMS}))
+    found, decoder = heard(scale, both)
+    assert [v for _, v, _ in told(found)] == [70.0]
+    assert decoder.counters.rejects == {"unit": 2}
+    assert [v for _, v, _ in told(heard(scale, pounds, scale, plain)[0])] == [154.0]
+
+
+@pytest.mark.parametrize("torn", [b"", b"\x06", b"\x06\xe0\x00"])
+def test_a_unit_that_is_none_takes_its_report_with_it(torn: bytes) -> None:
+    """Nothing of such an APDU is remembered either."""
+    pounds_first = weighed((1.0, {phd_apdu.UNIT: POUNDS}), (70.0, {phd_apdu.UNIT: torn}))
+    found, decoder = heard(emulator.association(1500), pounds_first, weighed((70.0, {})))
+    assert [v for _, v, _ in told(found)] == [70.0]
+    assert decoder.counters.rejects == {"unit": 1, "lengths": 1}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        (phd_apdu.TYPE, "0002e144"),  # now a body's fat
+        (0x092B, "e144"),
+        (0x0A5F, "0080"),
+        (phd_apdu.METRIC_IDS, "00010002e144"),
+        (phd_apdu.SUPPLEMENTAL_TYPES, "000100040002e144"),
+        (phd_apdu.VALUE_MAP, "000100040a4c0002"),
+    ],
+)
+def test_a_report_that_says_that_its_object_is_another_is_refused(
+    attribute: int, value: str
+) -> None:
+    """With all that follows of that object, until it is configured anew."""
+    scale = emulator.association(1500)
+    other = weighed((15.4, {attribute: bytes.fromhex(value)}))
+    found, decoder = heard(scale, other, weighed((15.4, {})))
+    assert told(found) == []
+    assert decoder.counters.rejects == {"unknown measurement": 2}
+    assert [v for _, v, _ in told(heard(scale, other, scale, weighed((70.0, {})))[0])] == [70.0]
+
+
+def test_an_object_that_is_configured_under_another_id_is_not_its_type() -> None:
+    """Metric-Id stands in the place of the type's code."""
+    attributes = bytes.fromhex("092f0004 0002e140 0996000206c3 092b0002e144")
+    described = bytes.fromhex("0006 0001 0003") + len(attributes).to_bytes(2, "big") + attributes
+    info = bytes.fromhex("4000 0001") + len(described).to_bytes(2, "big") + described
+    _, metrics = phd_apdu.configuration(info)
+    assert metrics[1].special
 
 
 def test_lead_off_is_unavailable_at_once(wire: Any) -> None:
