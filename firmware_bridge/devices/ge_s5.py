@@ -13,8 +13,8 @@ its waves; what has not been heard for `ASK_AGAIN_S` of the monitor's clock is a
 Where a record was lost or damaged, alarms are: it may have been the only word of one that began or
 ended.
 
-Which lead ECG 1 is, the displayed values say; a wave whose label changes is no measurement until
-they have said it anew.
+Which lead ECG 1 is, the displayed values say: until they first do, and from when its label changes
+until they have said it anew, its wave is no measurement.
 
 Record numbers tell of lost records. The documents do not say whether all records are numbered
 together or each kind for itself, so the smaller of both gaps is believed.
@@ -193,7 +193,7 @@ class Decoder:
         self._asked_s: int | None = None
         self._ecg1 = ""  # its channel, by the last values
         self._ecg1_label: int | None = None  # of its last wave
-        self._lead_in_doubt = False
+        self._lead_in_doubt = True
         self._true: set[tuple[Condition, str]] = set()  # conditions, and who says so
 
     @property

@@ -167,7 +167,8 @@ def ecg(counts: Any, status: int = 0) -> tuple[int, bytes]:
 
 def test_one_count_of_an_ecg_is_a_microvolt() -> None:
     """8005313 table 5-3 and LNhealth; ten times as much in VSCaptureWave."""
-    [block] = blocks(ge_s5.Decoder().feed(waves(1, ecg([-177, 1000, -32000, -32767]))))
+    lead = values(ecg=Group(ON | ECG, 2 << 8, {}))
+    [block] = blocks(ge_s5.Decoder().feed(lead + waves(2, ecg([-177, 1000, -32000, -32767]))))
     assert (block.feed, block.unit, block.rate_hz) == ("ecg1", "mV", 300)
     np.testing.assert_allclose(block.samples[:2, 0], [-0.177, 1.0])
     assert np.isnan(block.samples[2:]).all()
@@ -287,7 +288,7 @@ def test_leads_off_is_said_once_by_whoever_sees_it_first() -> None:
 
 
 def test_ecg1_is_the_lead_that_the_monitor_shows() -> None:
-    """Nothing is said of it before the first values; a new label is in doubt until the next."""
+    """It is in doubt before the first values, and with a new label until the next."""
     decoder, i, ii = ge_s5.Decoder(), Group(ON | ECG, 1 << 8, {}), Group(ON | ECG, 2 << 8, {})
 
     def wave(number: int, label: int) -> tuple[tuple[str, ...], bool]:
@@ -295,7 +296,7 @@ def test_ecg1_is_the_lead_that_the_monitor_shows() -> None:
         (block,) = blocks(decoder.feed(waves(number, part)))
         return block.channels, bool(np.isnan(block.samples).all())
 
-    assert wave(1, 2) == (("",), False)
+    assert wave(1, 2) == (("",), True)
     decoder.feed(values(ecg=ii, number=2))
     assert wave(3, 2) == (("MDC_ECG_ELEC_POTL_II",), False)
     assert wave(4, 1) == (("MDC_ECG_ELEC_POTL_II",), True)
@@ -304,6 +305,18 @@ def test_ecg1_is_the_lead_that_the_monitor_shows() -> None:
     assert wave(7, 1) == (("MDC_ECG_ELEC_POTL_I",), False)
     decoder.feed(values(ecg=Group(ON | ECG, 0, {}), number=8))
     assert wave(9, 1) == (("",), False)  # none is selected: what it is, is not known
+
+
+def test_waves_alone_are_an_ecg_without_a_sample() -> None:
+    """Values that do not come leave the lead unsaid: the wave is there, and no signal is in it.
+    Other waves need no lead."""
+    part = (8, ge_s5.encode_wave(np.array([1234] * 20)))
+    data = b"".join(waves(n, ecg([5] * 60), part, time_s=TIME_S + n) for n in range(30))
+    found = blocks(ge_s5.Decoder().feed(data + values(data_class=ge_s5_phdb.EXT1, number=30)))
+    leads = [b for b in found if b.feed == "ecg1"]
+    assert len(leads) == 30 and all(np.isnan(b.samples).all() for b in leads)
+    assert [b.seq for b in leads] == [60 * n for n in range(30)]
+    assert all(np.isfinite(b.samples).all() for b in found if b.feed == "pleth")
 
 
 # --- dialogue -----------------------------------------------------------------------------------
