@@ -16,11 +16,14 @@ import select
 import socket
 import struct
 import threading
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import AddressError, LinkError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from firmware_bridge.address import Address
     from firmware_bridge.ports import Connecting, Port
     from firmware_bridge.types import Wire
@@ -77,18 +80,13 @@ class _Calling:
     def __init__(self, address: Address, kind: socket.SocketKind) -> None:
         self._at = f"{address.host}:{address.port}"
         self._kind = kind
-        self._epoll = select.epoll()
         self._socket: socket.socket | None = None
         self._lookup: _Lookup | None = None
-        try:
-            ipaddress.ip_address(address.host)
-            self._call(_address_of(address.host, address.port, kind))
-        except ValueError:
-            self._lookup = _Lookup(address.host, address.port, kind)
-            self._epoll.register(self._lookup.fd, select.EPOLLIN)
-        except LinkError:
-            self.close()
-            raise
+        with _given(self._at), ExitStack() as undo:
+            self._epoll = select.epoll()
+            undo.callback(self.close)
+            self._begin(address.host, address.port)
+            undo.pop_all()
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -100,7 +98,8 @@ class _Calling:
                 return None
             self._epoll.unregister(self._lookup.fd)
             found, self._lookup = self._lookup.taken(), None
-            self._call(found)
+            with _given(self._at):
+                self._call(found)
         assert self._socket is not None
         if not self._epoll.poll(0):
             return None
@@ -116,10 +115,19 @@ class _Calling:
                 thing.close()
         self._socket = self._lookup = None
 
-    def _call(self, found: Found | OSError) -> None:
-        if isinstance(found, OSError):
+    def _begin(self, host: str, port: int) -> None:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            self._lookup = _Lookup(host, port, self._kind)
+            self._epoll.register(self._lookup.fd, select.EPOLLIN)
+        else:
+            self._call(_address_of(host, port, self._kind))
+
+    def _call(self, found: Found | str) -> None:
+        if isinstance(found, str):
             raise LinkError(
-                f"host of {self._at} is not known ({found.strerror})",
+                f"host of {self._at} is not known ({found})",
                 "correct its name, or use its address",
             )
         family, at = found
@@ -138,30 +146,34 @@ class _Lookup:
 
     def __init__(self, host: str, port: int, kind: socket.SocketKind) -> None:
         self.fd, told = os.pipe()
-        self._found: Found | OSError | None = None
+        self._found: Found | str = "it could not be looked up"
 
         def look_up() -> None:
-            self._found = _address_of(host, port, kind)
-            os.close(told)
+            try:
+                self._found = _address_of(host, port, kind)
+            finally:
+                os.close(told)
 
         threading.Thread(target=look_up, name=f"lookup {host}", daemon=True).start()
 
-    def taken(self) -> Found | OSError:
+    def taken(self) -> Found | str:
         """What was found, `fd` being readable."""
         self.close()
-        assert self._found is not None
         return self._found
 
     def close(self) -> None:
         os.close(self.fd)
 
 
-def _address_of(host: str, port: int, kind: socket.SocketKind) -> Found | OSError:
-    """The host's address, one of version 4 where it has one."""
+def _address_of(host: str, port: int, kind: socket.SocketKind) -> Found | str:
+    """The host's address, one of version 4 where it has one, or why it has none: it may also be no
+    name at all (RFC 1035, 2.3.4), which Python's idna codec says."""
     try:
         found = socket.getaddrinfo(host, port, type=kind)
     except OSError as error:
-        return error
+        return error.strerror or str(error)
+    except UnicodeError as error:
+        return str(error)
     return min(((f[0], f[4]) for f in found), key=lambda f: f[0] != socket.AF_INET)
 
 
@@ -236,22 +248,26 @@ class _ListeningPort:
                 "listen on an IP address, 0.0.0.0 for all of them",
             ) from None
         self.peers = 0
-        self._epoll = select.epoll()
         self._peer: socket.socket | None = None
         family = socket.AF_INET if found.version == 4 else socket.AF_INET6
-        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        with _given(self._at), ExitStack() as undo:
+            self._epoll = undo.enter_context(select.epoll())
+            self._listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            self._listen(address)
+            self._epoll.register(self._listener, select.EPOLLIN)
+            undo.pop_all()
+
+    def _listen(self, address: Address) -> None:
         try:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.setblocking(False)
             self._listener.bind((address.host, address.port))
             self._listener.listen(4)
         except OSError as error:
-            self.close()
             raise LinkError(
                 f"cannot listen at {self._at} ({error})",
                 "choose an address of this machine and a port that is free",
             ) from error
-        self._epoll.register(self._listener, select.EPOLLIN)
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -309,6 +325,18 @@ class _ListeningPort:
         self._peer.close()
         self._peer = None
         self._epoll.modify(self._listener, select.EPOLLIN)
+
+
+@contextmanager
+def _given(at: str) -> Iterator[None]:
+    """The system has the descriptors that are asked of it, or the port cannot be opened now."""
+    try:
+        yield
+    except OSError as error:
+        raise LinkError(
+            f"no port can be opened to {at} ({error.strerror})",
+            "close what holds too many files or sockets open",
+        ) from error
 
 
 def _unreachable(at: str, number: int) -> LinkError:

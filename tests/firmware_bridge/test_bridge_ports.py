@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,6 +133,78 @@ def test_a_name_is_looked_up_without_waiting(
 def test_a_name_that_nobody_knows_says_so() -> None:
     with pytest.raises(LinkError, match=r"is not known.*correct its name"):
         opened("tcp://no-such-host.invalid:2404", 30)
+
+
+@pytest.mark.parametrize("host", ["monitor..ward", "m" * 64, f"ward.{'m' * 64}.org"])
+def test_a_name_that_cannot_be_one_says_so_and_leaves_nothing_open(host: str) -> None:
+    """An empty label, labels above 63 characters: at every try the port says that there is no such
+    host, and gives its descriptors back."""
+    address = f"udp://{host}:24105"
+    before = descriptors()
+    for _ in range(3):
+        with pytest.raises(LinkError, match=r"is not known.*correct its name"):
+            opened(address)
+    assert descriptors() == before
+    [lost], link = link_losses(address)
+    assert lost.reason is Loss.ABSENT
+    link.close()
+    assert descriptors() == before
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextmanager
+def left(free: int) -> Iterator[None]:
+    """No more than `free` descriptors can be opened here."""
+    found = [os.open(os.devnull, os.O_RDONLY) for _ in range(free + 1)]
+    for fd in found:
+        os.close(fd)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (found[-1], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("address", "needs"),
+    [("tcp://127.0.0.1", 2), ("udp://127.0.0.1", 2), ("tcp://localhost", 3),
+     ("tcp-listen://127.0.0.1", 2)],
+)  # fmt: skip
+def test_a_port_for_which_no_descriptor_is_left_says_so(address: str, needs: int) -> None:
+    """Each that it needs may be the one that is not there; those before it are given back."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address += f":{free.getsockname()[1]}"
+    before = descriptors()
+    for some in range(needs):
+        with left(some), pytest.raises(LinkError, match=r"Too many open files.*; close what holds"):
+            open_port(address, WIRE)
+        assert descriptors() == before
+    with left(needs):  # control: it needs no more
+        open_port(address, WIRE).close()
+    with left(0):
+        [lost], link = link_losses(address)
+    assert lost.reason is Loss.ABSENT and "Too many open files" in lost.detail
+    link.close()
+
+
+def test_a_name_that_was_found_when_no_descriptor_is_left_says_so(server: socket.socket) -> None:
+    with left(0):
+        least, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pending = open_port(f"tcp://localhost:{server.getsockname()[1]}", WIRE)
+    assert isinstance(pending, Connecting) and select.select([pending.fileno()], [], [], 5)[0]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (least, hard))
+    try:
+        with pytest.raises(LinkError, match=r"Too many open files.*; close what holds"):
+            pending.settled()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        pending.close()
 
 
 def link_losses(address: str, until_s: float = 5.0) -> tuple[list[LinkLost], Link]:
