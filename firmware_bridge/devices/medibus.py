@@ -13,8 +13,9 @@ silent for 3 s is lost, a sign of life is due after 2 s, an answer may take 10 s
 The device may command as well: ICC, NOP, identity, time changed and stop are answered, a new
 realtime configuration is fetched and set up again, a damaged command is answered with NAK. What was
 measured and is not in the next answer any more is unavailable, what is measured in standby or in a
-test is invalid, waves too. `device_ns` is the device's clock as it was last read, at most one round
-before.
+test is invalid, waves too. The texts say so, which come 1 s after the rest begins: until they are
+read, values are questionable and waves have no samples. `device_ns` is the device's clock as it was
+last read, at most one round before.
 Limits and settings are checked when they come, and not asked for: values have no place for them.
 
 A realtime stream has no numbers: each record that is damaged counts as one lost sample of each of
@@ -93,11 +94,11 @@ def _polls(*last_of_round: int) -> tuple[int, ...]:
 
 CLASSIC = Dialect(
     codes.MEASURED_CP1, codes.KNOWN_CP1, codes.MEASURED_CP2, codes.KNOWN_CP2,
-    _polls(MEASURED_CP2, ALARMS_CP2, TEXTS, REALTIME),
+    _polls(TEXTS, MEASURED_CP2, ALARMS_CP2, REALTIME),
 )  # fmt: skip
 X = Dialect(
     {**codes.MEASURED_CP1, **codes.MEASURED_X}, codes.KNOWN_X, codes.MEASURED_CP2,
-    codes.KNOWN_CP2_X, _polls(MEASURED_CP2, ALARMS_CP2, TEXTS, ALARMS_CP3, REALTIME),
+    codes.KNOWN_CP2_X, _polls(TEXTS, MEASURED_CP2, ALARMS_CP2, ALARMS_CP3, REALTIME),
 )  # fmt: skip
 
 
@@ -224,7 +225,7 @@ class Decoder:
                 self._splitter.tally["lost"] += wave.lose(self._out)
             return
         self._running = True
-        is_patient = not self._alerts.get("texts")
+        is_patient = self._alerts.get("texts") == {}  # read, and none of them says otherwise
         for stream, count in record.readings.items():
             self._waves[stream].take(count if is_patient else None)
 

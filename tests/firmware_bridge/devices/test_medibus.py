@@ -157,7 +157,7 @@ def test_both_channels_alternate_byte_by_byte() -> None:
 def test_realtime_values_are_those_that_a_foreign_host_wrote() -> None:
     """VSCaptureDrgVent: pressure 50.0244 mbar for 2048, flow -99.9756 for 1024, 2000 for 4095."""
     found = decoder()
-    found.feed(CONFIGURED + UNSURE)
+    found.feed(VENTILATING + CONFIGURED + UNSURE)
     messages = found.feed(record({0: 2048, 1: 1024, 2: 4095}) + b"\xd7")
     paw, flow, volume = (m for m in messages if isinstance(m, SampleBlock))
     assert paw.samples[0, 0] == pytest.approx(50.0244 * codes.CM_H2O_PER_MBAR, abs=1e-3)
@@ -292,15 +292,18 @@ def test_cycle_marks_stand_between_sync_byte_and_data() -> None:
 def test_a_reading_above_the_range_is_no_number() -> None:
     found = decoder()
     found.feed(response(medibus.REALTIME, b"00   20000  -50  150400") + CHOSEN)
+    found.feed(VENTILATING)
     [block] = found.feed(record({0: 0x401}) * frames.SURE + b"\xd1")
     assert isinstance(block, SampleBlock) and np.isnan(block.samples).all()
+    [block] = found.feed(record({0: 0x400})[1:] + b"\xd1")  # control
+    assert isinstance(block, SampleBlock) and np.isfinite(block.samples).all()
 
 
 def test_records_of_the_streams_before_are_not_those_chosen_now() -> None:
     """What still runs when others are chosen (by us, or by the host before us) is of another order:
     until the device says that it has changed, nothing of it is taken."""
     found = decoder()
-    found.feed(response(medibus.REALTIME, CONFIGURATION))
+    found.feed(VENTILATING + response(medibus.REALTIME, CONFIGURATION))
     of_before = record({0: 1, 1: 2, 2: 3})
     found.feed(UNSURE)
     assert not [m for m in found.feed(of_before + b"\xd7") if isinstance(m, SampleBlock)]
@@ -327,6 +330,36 @@ def test_waves_of_standby_or_a_test_are_not_the_patients() -> None:
     after = [m for m in found.feed(record({0: 1, 1: 2, 2: 3})[1:] + b"\xd7")
              if isinstance(m, SampleBlock)]  # fmt: skip
     assert after and not any(np.isnan(m.samples).any() for m in after)
+
+
+@pytest.mark.parametrize(
+    ("texts", "samples"),
+    [(b"", True), (b"014IPPV\x03", True), (b"1E7STANDBY\x03", False), (b"1E7STAND", False),
+     (None, False)],
+)  # fmt: skip
+def test_waves_are_not_the_patients_before_the_texts_have_said_so(
+    texts: bytes | None, samples: bool
+) -> None:
+    """A machine in standby says it on a page that is not the first to come; one that is torn says
+    nothing."""
+    found = decoder()
+    of_test_lung = record({0: 1, 1: 2, 2: 3})
+    before = found.feed(CONFIGURED + UNSURE + of_test_lung * 2 + b"\xd7")
+    assert all(np.isnan(m.samples).all() for m in before if isinstance(m, SampleBlock))
+    assert sum(isinstance(m, SampleBlock) for m in before) == 3
+    found.feed(b"" if texts is None else response(medibus.TEXTS, texts))
+    after = found.feed(of_test_lung[1:] + b"\xd7")
+    finite = [bool(np.isfinite(m.samples).all()) for m in after if isinstance(m, SampleBlock)]
+    assert finite == [samples] * 3
+
+
+@pytest.mark.parametrize("name", ["medibus", "medibus-x"])
+def test_the_texts_are_read_in_the_first_second(name: str, wire: Any) -> None:
+    messages = wire(name).run(4.0)
+    paw = [m.samples for m in messages if isinstance(m, SampleBlock) and m.feed == "paw"]
+    begun = np.isfinite(np.concatenate(paw)[:, 0])
+    unread = int(np.argmax(begun))
+    assert begun[unread:].all() and 0 < unread <= 1.05 * 50
 
 
 def test_what_is_not_measured_any_more_is_unavailable() -> None:
