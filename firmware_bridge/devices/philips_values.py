@@ -283,7 +283,9 @@ def _scaled(
 
 
 def alarms(data: bytes, technical: bool) -> list[Alarm]:
-    """The active alarms of one of the monitor's two lists. Raises `Malformed`."""
+    """The active alarms of one of the monitor's two lists. One that was switched off is none; but a
+    technical one is still true, only nobody is called: a lead that is off stays off. Raises
+    `Malformed`."""
     found = (_alarm(item, technical) for item in items_of(data))
     return [one for one in found if one is not None]
 
@@ -294,8 +296,10 @@ def _alarm(item: Reader, technical: bool) -> Alarm | None:
     info = item.part(item.u16())
     types = TECHNICAL_TYPES if technical else PATIENT_TYPES
     priority = next((types[bits] for bits in reversed(types) if kind & bits), None)
-    if priority is None or state & ALARM_INHIBITED:
+    if priority is None or (state & ALARM_INHIBITED and not technical):
         return None
+    if state & ALARM_INHIBITED:
+        priority = Priority.NONE
     text = _text(info) if info_id == TEXT_INFO else ""
     name = EVENTS.get(code & ~1, f"philips-intellivue:{code}")  # the last bit words the text
     channel = SOURCES.get(source, "")

@@ -418,6 +418,24 @@ def test_technical_alarms_are_a_list_of_their_own() -> None:
     assert (other.code, other.priority) == ("philips-intellivue:310", Priority.HIGH)
 
 
+def test_a_lead_whose_alarm_is_switched_off_is_still_off() -> None:
+    """Inhibited (8000), then only silenced (4000), then gone; the patient's alarm that is inhibited
+    is none."""
+    decoder = intellivue.lan_decoder()
+
+    def change(state: int | None) -> list[tuple[str, Priority, bool]]:
+        off = [] if state is None else [alarm(274, 1, "LEADS OFF", state, source=0x0100)]
+        high = [] if state is None else [alarm(40, 0x0200, "** HR", state)]
+        return [(m.code, m.priority, m.active) for m in said(decoder, high, off)]
+
+    high, off = "MDC_EVT_HI", "MDC_EVT_LEADS_OFF"
+    assert change(0) == [(high, Priority.MEDIUM, True), (off, Priority.LOW, True)]
+    assert change(0x8000) == [(high, Priority.MEDIUM, False), (off, Priority.NONE, True)]
+    assert change(0x4000) == [(high, Priority.MEDIUM, True), (off, Priority.LOW, True)]
+    assert change(0x8000)[-1] == (off, Priority.NONE, True)
+    assert change(None) == [(off, Priority.NONE, False)]
+
+
 def test_alarms_that_are_off_or_not_real() -> None:
     decoder = intellivue.lan_decoder()
     assert said(decoder, [alarm(40, 0), alarm(40, 0x0200, state=0x8000)], []) == []
