@@ -10,7 +10,7 @@ least that the guide knows).
 Samples are placed by the monitor's relative time, whose steps must be whole messages: what is
 missing is counted, what comes twice or too late is dropped, unless nothing else comes any more:
 then that time was set back, which is a gap. A cuff pressure that stood on the screen before we
-came, for `OLD_NS` or longer, is QUESTIONABLE: it is of the past.
+came, for `OLD_NS` or longer or nobody says since when, is QUESTIONABLE: it is of the past.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Decoder:
             return [value]
         before = self._once.get(value.channel)
         self._once[value.channel] = value
-        if before is None and value.value is not None and _is_old(value.device_ns, clock_ns):
+        if before is None and value.value is not None and _may_be_old(value.device_ns, clock_ns):
             return [replace(value, validity=Validity.QUESTIONABLE)]
         return [value] if value != before else []
 
@@ -221,8 +221,8 @@ class Decoder:
         ]
 
 
-def _is_old(measured_ns: int | None, now_ns: int | None) -> bool:
-    return measured_ns is not None and now_ns is not None and now_ns - measured_ns >= OLD_NS
+def _may_be_old(measured_ns: int | None, now_ns: int | None) -> bool:
+    return measured_ns is None or (now_ns is not None and now_ns - measured_ns >= OLD_NS)
 
 
 class _Run:

@@ -67,7 +67,8 @@ NUMERICS = {
 }
 CHANNELS = (*NUMERICS.values(), "MDC_TEMP_BODY")
 MEASURED_ONCE = frozenset(c for c in CHANNELS if "NONINV" in c)
-"""A value of these stays on the screen; it is said once for each measurement."""
+"""A value of these stays on the screen; it is said once for each measurement. Its time is the one
+that it was stamped with, never that of the poll."""
 
 UNITS = {  # unit code: UCUM, and what one of the monitor's is in it
     0x0200: ("1", 1.0),
@@ -166,7 +167,8 @@ def validity(state: int) -> Validity:
 
 
 def numerics(known: Mapping[int, bytes], clock_ns: int | None) -> list[Numeric]:
-    """Measurements among the attributes of a numeric object. Raises `Malformed`."""
+    """Measurements among the attributes of a numeric object, at their own time or, of what is
+    measured all the time, at `clock_ns`. Raises `Malformed`."""
     values: list[Reader] = []
     if VALUE in known:
         values.append(Reader(known[VALUE]))
@@ -174,11 +176,13 @@ def numerics(known: Mapping[int, bytes], clock_ns: int | None) -> list[Numeric]:
         values += [item.part(10) for item in items_of(known[VALUE_LIST])]
     stamp = known.get(TIME_STAMP)
     at_ns = absolute_ns(stamp) if stamp else None
-    found = (_numeric(reader, _label(known), at_ns or clock_ns) for reader in values)
+    found = (_numeric(reader, _label(known), at_ns, clock_ns) for reader in values)
     return [one for one in found if one is not None]
 
 
-def _numeric(reader: Reader, label: int | None, device_ns: int | None) -> Numeric | None:
+def _numeric(
+    reader: Reader, label: int | None, at_ns: int | None, clock_ns: int | None
+) -> Numeric | None:
     physio, state, unit_code = reader.u16(), reader.u16(), reader.u16()
     value, special = float_value(reader.take(4))
     reader.end()
@@ -191,6 +195,7 @@ def _numeric(reader: Reader, label: int | None, device_ns: int | None) -> Numeri
     unit, factor = UNITS.get(unit_code, ("", 1.0))
     if value is not None and unit != TERMS[channel].unit:
         value = None  # in a unit that is not known it is no number
+    device_ns = at_ns or (None if channel in MEASURED_ONCE else clock_ns)
     return numeric(channel, None if value is None else value * factor, trust, device_ns)
 
 

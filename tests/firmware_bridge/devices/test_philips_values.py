@@ -199,6 +199,33 @@ def test_a_cuff_pressure_of_before_we_came_is_of_the_past(ago_s: int, expected: 
     assert second.validity is Validity.VALID
 
 
+def test_a_cuff_pressure_without_a_time_is_said_once_while_it_stands() -> None:
+    """The time of the poll is not that of the measurement: the same pressure is none measured anew,
+    and the first may be of the past. What is measured all the time has the time of the poll."""
+    decoder = intellivue.lan_decoder()
+
+    def say(second: int, pressure: float) -> list[Numeric]:
+        objects = (
+            PolledObject(0, 1, {values.VALUE: observed(0x4A05, pressure, MMHG)}),
+            PolledObject(0, 2, {values.VALUE: observed(0x4182, 72.0, BPM)}),
+        )
+        at_ns = CLOCK_NS + second * NS_PER_S
+        polled = PollResult(1, 8000 * second, at_ns, wire_format.VALUES, objects)
+        data = wire_format.encode_poll(polled, 1, link=0)
+        return [m for m in decoder.feed(data) if isinstance(m, Numeric)]
+
+    told = []
+    for second, pressure in enumerate((120.0, 120.0, 120.0, 118.0, 118.0, 120.0)):
+        *cuff, rate = say(second, pressure)
+        told += [(second, m.value, m.validity, m.device_ns) for m in cuff]
+        assert rate.device_ns == CLOCK_NS + second * NS_PER_S
+    assert told == [
+        (0, 120.0, Validity.QUESTIONABLE, None),
+        (3, 118.0, Validity.VALID, None),
+        (5, 120.0, Validity.VALID, None),
+    ]
+
+
 def test_linked_results_are_read_as_they_come() -> None:
     decoder = intellivue.lan_decoder()
     found = []
