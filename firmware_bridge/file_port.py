@@ -7,8 +7,9 @@ gone for good. What is written to it goes nowhere.
 from __future__ import annotations
 
 import os
+import stat
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from firmware_bridge.errors import AddressError, LinkError
@@ -26,20 +27,33 @@ STEP_S = 0.010
 
 
 def open_file(address: Address, wire: Wire) -> Port:
-    """Open a capture. Raises `AddressError` for a pace that does not exist, `LinkError` when the
-    file cannot be read."""
+    """Open a capture, which is a regular file: reading one waits for nobody. Raises `AddressError`
+    for a pace that does not exist, `LinkError` when the file cannot be read."""
     options = dict(address.options)
     pace = options.pop("pace", "real")
     if options or pace not in PACES:
         wrong = next(iter(options), f"pace={pace}")
         raise AddressError(f"a file has no option '{wrong}'", "use pace=real or pace=fast")
-    try:
-        file = open(address.path, "rb")
-    except OSError as error:
-        raise LinkError(
-            f"capture {address.path} cannot be read ({error.strerror})", "name a readable file"
-        ) from error
-    return _FilePort(file, address.path, wire.bytes_per_s if pace == "real" else None)
+    with ExitStack() as undo:
+        try:
+            file = undo.enter_context(open(address.path, "rb", opener=_opened_at_once))
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise LinkError(
+                    f"capture {address.path} cannot be read (it is no regular file)",
+                    "name a file of captured bytes; a device on a terminal is serial://",
+                )
+            port = _FilePort(file, address.path, wire.bytes_per_s if pace == "real" else None)
+        except OSError as error:
+            raise LinkError(
+                f"capture {address.path} cannot be read ({error.strerror})", "name a readable file"
+            ) from error
+        undo.pop_all()
+        return port
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """Open without waiting for who writes into a FIFO, and without making a terminal ours."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class _FilePort:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,6 @@ from firmware_bridge.types import LinkLost, LinkUp, Loss, SampleBlock, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from firmware_bridge.ports import Port
 
@@ -179,6 +179,7 @@ def test_a_port_for_which_no_descriptor_is_left_says_so(address: str, needs: int
     """Each that it needs may be the one that is not there; those before it are given back."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address += f":{free.getsockname()[1]}"
+    socket.getaddrinfo("127.0.0.1", 1)  # loads its codec on first use
     before = descriptors()
     for some in range(needs):
         with left(some), pytest.raises(LinkError, match=r"Too many open files.*; close what holds"):
@@ -371,6 +372,41 @@ def test_a_capture_runs_through_a_link(tmp_path: Path) -> None:
 def test_a_capture_that_is_not_there() -> None:
     with pytest.raises(LinkError, match="name a readable file"):
         open_port("file:///no/such/capture.bin", WIRE)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "terminal"])
+def test_a_capture_is_a_regular_file(kind: str, tmp_path: Path) -> None:
+    """A FIFO would keep whoever opens it until somebody writes, and whoever closes it too."""
+    at, before = tmp_path / "capture.bin", descriptors()
+    if kind == "fifo":
+        os.mkfifo(at)
+    elif kind == "folder":
+        at.mkdir()
+    else:
+        at = Path("/dev/ptmx")
+    failed: list[LinkError] = []
+
+    def refused() -> None:
+        with pytest.raises(LinkError, match=r"capture .* cannot be read .*; name a .*file") as why:
+            open_port(f"file://{at}", WIRE)
+        failed.append(why.value)
+
+    opening = threading.Thread(target=refused, daemon=True)
+    opening.start()
+    opening.join(5)
+    assert failed and descriptors() == before
+
+
+def test_a_capture_for_which_no_descriptor_is_left_says_so(tmp_path: Path) -> None:
+    (tmp_path / "capture.bin").write_bytes(bytes(10))
+    open_port(f"file://{tmp_path}/capture.bin", WIRE).close()  # loads what is loaded on first use
+    before = descriptors()
+    for some in range(3):
+        with left(some), pytest.raises(LinkError, match="Too many open files"):
+            open_port(f"file://{tmp_path}/capture.bin", WIRE)
+        assert descriptors() == before
+    with left(3):  # control: it needs no more
+        open_port(f"file://{tmp_path}/capture.bin", WIRE).close()
 
 
 def test_a_plain_name_has_a_stable_one(tmp_path: Path) -> None:
