@@ -2,12 +2,20 @@
 
 Reads never block; waiting belongs to the caller's loop, which has `fileno()`. Every way a port can
 go away (unplugged, hung up, end of file) is one `LinkError`.
+
+A terminal that is closed waits until the other end has taken what was sent, 30 s where it takes
+nothing (the kernel's closing_wait). So what was not taken is thrown away first, unless it was said
+last of all, with nothing read since: such a stop or answer has `CLOSING_S` to leave.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import termios
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
     from firmware_bridge.types import Wire
 
 READ_BYTES = 4096
+CLOSING_S = 0.3
+LOOK_S = 0.005
 
 BY_ID = Path("/dev/serial/by-id")
 
@@ -161,11 +171,13 @@ class _SerialPort:
     def __init__(self, opened: serial.Serial, path: str) -> None:
         self._serial = opened
         self._path = path
+        self._spoke_last = False
 
     def fileno(self) -> int:
         return int(self._serial.fileno())
 
     def read(self) -> bytes:
+        self._spoke_last = False
         try:
             data = os.read(self.fileno(), READ_BYTES)
         except BlockingIOError:
@@ -177,6 +189,7 @@ class _SerialPort:
         return data
 
     def write(self, data: bytes) -> None:
+        self._spoke_last = False
         try:
             written = os.write(self.fileno(), data)
         except BlockingIOError:
@@ -185,11 +198,31 @@ class _SerialPort:
             raise self._unplugged(str(error)) from error
         if written != len(data):
             raise LinkError(f"port {self._path} took {written} of {len(data)} bytes", "reconnect")
+        self._spoke_last = True
 
     def close(self) -> None:
+        with suppress(OSError, termios.error):  # gone or closed already
+            if not (self._spoke_last and _has_left(self.fileno())):
+                termios.tcflush(self.fileno(), termios.TCOFLUSH)
         self._serial.close()
 
     def _unplugged(self, how: str) -> LinkError:
         return LinkError(
             f"unplugged: port {self._path} is gone ({how})", "plug the device in again"
         )
+
+
+def _has_left(fd: int) -> bool:
+    """Wait until all that was written is sent, `CLOSING_S` at most; whether it is."""
+    until_s = time.monotonic() + CLOSING_S
+    while _unsent_bytes(fd):
+        if time.monotonic() >= until_s:
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def _unsent_bytes(fd: int) -> int:
+    """What the driver still holds (tty_ioctl(4), TIOCOUTQ)."""
+    (n,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
+    return int(n)

@@ -9,18 +9,19 @@ import shutil
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from firmware_bridge import network_ports
+from firmware_bridge import network_ports, ports
 from firmware_bridge.address import parse
-from firmware_bridge.devices import cyton
+from firmware_bridge.devices import DEVICES, cyton, device
 from firmware_bridge.errors import AddressError, LinkError
 from firmware_bridge.link import CONNECT_S, Link
 from firmware_bridge.ports import Connecting, open_port, peers_of, stable_path
@@ -427,6 +428,96 @@ def test_a_device_is_found_by_its_stable_name(emulate: Any, tmp_path: Path, coll
     address = f"serial://{by_id}?baud=230400"
     messages, _ = collect(address, lambda m, _: any(isinstance(x, LinkUp) for x in m))
     assert messages
+
+
+@pytest.fixture
+def tty() -> Iterator[tuple[int, str]]:
+    """The near end of a pty, non-blocking, and the name of the other, which stays open."""
+    master, slave = os.openpty()
+    os.set_blocking(master, False)
+    yield master, os.ttyname(slave)
+    os.close(master)
+    os.close(slave)
+
+
+def heard(master: int) -> int:
+    """How many bytes there are at the near end."""
+    n = 0
+    while select.select([master], [], [], 0.1)[0]:
+        n += len(os.read(master, 4096))
+    return n
+
+
+def filled(name: str) -> tuple[Port, int]:
+    """A serial port that took what it could, and how many bytes that were at least."""
+    port, written = opened(name), 0
+    with suppress(LinkError):
+        while written < 10_000_000:
+            port.write(bytes(1000))
+            written += 1000
+    assert written < 10_000_000
+    return port, written
+
+
+def closing_s(port: Port) -> float:
+    """How long the port takes to close."""
+    began_s = time.monotonic()
+    port.close()
+    return time.monotonic() - began_s
+
+
+def test_a_lost_port_closes_at_once_and_throws_away_what_was_not_taken(
+    tty: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would wait 30 s for the other end to take it. Control: without that it is kept."""
+    master, name = tty
+    port, written = filled(name)
+    assert closing_s(port) < 0.1
+    assert heard(master) < written
+    monkeypatch.setattr(ports.termios, "tcflush", lambda fd, queue: None)
+    port, written = filled(name)
+    port.close()
+    assert heard(master) >= written
+
+
+def test_what_is_said_last_leaves_before_the_port_closes(tty: tuple[int, str]) -> None:
+    master, name = tty
+    for _ in range(20):
+        port = opened(name)
+        assert port.read() == b""
+        port.write(b"stop")
+        assert closing_s(port) < 0.1
+        assert heard(master) == 4
+
+
+def test_a_line_that_is_held_up_keeps_nobody_long(
+    tty: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pty holds nothing back, so its driver is asked in vain. Last words get `CLOSING_S`; what
+    was followed by a read, as before a loss by silence, and what was not taken gets none of it."""
+    _, name = tty
+    thrown: list[int] = []
+    monkeypatch.setattr(ports, "_unsent_bytes", lambda fd: 4)
+    monkeypatch.setattr(ports.termios, "tcflush", lambda fd, queue: thrown.append(queue))
+    port = opened(name)
+    thrown.clear()
+    port.write(b"stop")
+    assert ports.CLOSING_S <= closing_s(port) < ports.CLOSING_S + 0.2
+    assert thrown == [termios.TCOFLUSH]
+    port = opened(name)
+    thrown.clear()
+    port.write(b"poll")
+    assert port.read() == b""
+    assert closing_s(port) < 0.1
+    assert thrown == [termios.TCOFLUSH]
+    assert closing_s(port) < 0.1  # once more does nothing
+    assert closing_s(filled(name)[0]) < 0.1
+
+
+def test_the_last_words_of_every_device_leave_in_the_time_given() -> None:
+    for found in map(device, DEVICES):
+        if not found.datagrams:
+            assert len(found.dialogue.stop) / found.wire.bytes_per_s < ports.CLOSING_S / 2
 
 
 PULL = """
