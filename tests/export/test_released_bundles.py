@@ -68,6 +68,7 @@ def test_the_spec_says_what_the_bundle_says(name: str) -> None:
     assert load(name).files["card.md"] == card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RELEASED)
 def test_it_is_refused_where_a_signal_is_needed(name: str, tmp_path: Path) -> None:
     with pytest.raises(StartError, match="takes no signal"), edge.open(name, state_dir=tmp_path):

@@ -97,6 +97,7 @@ def walked() -> Dataset:
     return Dataset(inputs, np.arange(8) % 2, np.arange(8).astype(str), carried=STATES)
 
 
+@pytest.mark.slow
 def test_attention_is_made_of_what_tensorrt_knows() -> None:
     model = exported(1.0)
     kinds = {node.op_type for node in read(model).graph.node}
@@ -105,6 +106,7 @@ def test_attention_is_made_of_what_tensorrt_knows() -> None:
     assert not [c for c in lint(model, "tensorrt-10.3") if c.severity == "error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1.0, 3e5])
 def test_fp16_does_not_overflow(gain: float) -> None:
     """Of scores, too, that a half could not hold: those nodes stay in float32."""

@@ -15,6 +15,8 @@ import edge
 
 REFERENCE = Path(edge.__file__).parent / "reference"
 KEYS = sorted((REFERENCE / "keys").glob("*.pub"))
+pytestmark = pytest.mark.integration
+
 CONFIG = """
 schema = 1
 bed = "b"

@@ -34,6 +34,7 @@ def seen(found: Emulator) -> set[Kind]:
     return {fault.kind for fault in faults if said(found, fault) != clean}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", [*map(emulator, EMULATORS), emulator("modbus", str(MAP))])
 def test_what_it_says_it_shows_is_seen_and_nothing_else(each: Emulator) -> None:
     assert seen(each) == each.shows
