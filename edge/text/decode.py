@@ -57,31 +57,27 @@ class Decoder:
         """Tokens as they come, `prompt` `[length]` being what they answer to. Ends with the
         sequence, or, without a tree, when the cache is full; an end of probability NaN says that
         the model's output was not finite."""
-        carried = Carried(self._states)
+        carried, engine = Carried(self._states), self._engine
+        asked, before = engine.inputs[self._prompt], engine.inputs[self._token]
+        logits: NDArray[np.float32] = engine.outputs[self._output][0]
+        ones = np.ones_like(logits)  # a product with them is the quickest sum
         token, node = END, tree
         for _ in range(self.capacity):
-            logits = self._step(prompt, token, carried)
-            if not math.isfinite(np.add.reduce(logits)):  # whatever of them is not finite
+            asked[0], before[0] = prompt, token
+            carried.before(engine)
+            engine.run()
+            carried.after(engine)
+            if not math.isfinite(logits.dot(ones)):  # whatever of them is not finite
                 yield Step(END, math.nan)
                 return
-            token, probability = _choice(logits, node)
+            token = _likeliest(logits, node)
+            weights = np.exp(logits - logits[logits.argmax()])
+            probability = float(weights[token] / weights.dot(ones))
             node = node.follow[token] if node is not None else None
             ended = node is not None and not node.follow
             yield Step(token, probability, node.advice if ended and node is not None else None)
             if ended or token == END:
                 return
-
-    def _step(
-        self, prompt: NDArray[np.float32], token: int, carried: Carried
-    ) -> NDArray[np.float32]:
-        engine = self._engine
-        engine.inputs[self._prompt][0] = prompt
-        engine.inputs[self._token][0] = token
-        carried.before(engine)
-        engine.run()
-        carried.after(engine)
-        found: NDArray[np.float32] = engine.outputs[self._output][0]
-        return found
 
 
 def capacity(manifest: Manifest) -> int:
@@ -94,14 +90,12 @@ def capacity(manifest: Manifest) -> int:
     return min(lengths)
 
 
-def _choice(logits: NDArray[np.float32], node: Node | None) -> tuple[int, float]:
-    """The likeliest token that may follow, and its probability among all."""
+def _likeliest(logits: NDArray[np.float32], node: Node | None) -> int:
+    """The likeliest token that may follow."""
     if node is None:
-        token = int(logits.argmax())
-    elif len(node.follow) == 1:
+        return int(logits.argmax())
+    if len(node.follow) == 1:
         (token,) = node.follow
-    else:
-        allowed = sorted(node.follow)
-        token = allowed[int(logits[allowed].argmax())]
-    weights = np.exp(logits - np.maximum.reduce(logits))
-    return token, float(weights[token] / np.add.reduce(weights))
+        return token
+    allowed = sorted(node.follow)
+    return allowed[int(logits[allowed].argmax())]
