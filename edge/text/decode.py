@@ -61,6 +61,7 @@ class Decoder:
         asked, before = engine.inputs[self._prompt], engine.inputs[self._token]
         logits: NDArray[np.float32] = engine.outputs[self._output][0]
         ones = np.ones_like(logits)  # a product with them is the quickest sum
+        weights = np.empty_like(logits)
         token, node = END, tree
         for _ in range(self.capacity):
             asked[0], before[0] = prompt, token
@@ -71,7 +72,8 @@ class Decoder:
                 yield Step(END, math.nan)
                 return
             token = _likeliest(logits, node)
-            weights = np.exp(logits - logits[logits.argmax()])
+            np.subtract(logits, logits[logits.argmax()], weights)
+            np.exp(weights, weights)
             probability = float(weights[token] / weights.dot(ones))
             node = node.follow[token] if node is not None else None
             ended = node is not None and not node.follow
