@@ -193,7 +193,8 @@ def test_a_folder_that_goes_away_is_said_and_may_come_back(tmp_path: Path) -> No
         assert str(tmp_path) not in lost.cause
         assert nothing(source), "said once, and again only after a minute"
         folder.mkdir()
-        (folder / "a").write_text("back")
+        (folder / ".a").write_text("back")
+        (folder / ".a").rename(folder / "a")  # as whoever fills it has to: a file is there or not
         assert next_of(source).data == b"back"
         source.settle("r", refused=False)
         until(lambda: names(folder / "taken") == ["r.a"])
