@@ -239,7 +239,6 @@ class Link:
         if self._session.state is State.STREAMING:
             self._losses[Loss.ANOTHER.value] += 1
             out.append(LinkLost(now_ns, Loss.ANOTHER, detail))
-        self._forget()
         self._session = Session(self._device.dialogue)
         self._on(Event.JOINED if self._join else Event.OPENED, now_ns)
 
@@ -251,6 +250,7 @@ class Link:
         elif isinstance(message, Sign):
             self._sign(message.event, message.detail, now_ns, out)
         elif isinstance(message, Another):
+            self._forget()
             self._begin_anew(message.detail, now_ns, out)
         elif isinstance(message, Send):
             if self._port is not None:
@@ -305,9 +305,11 @@ class Link:
     def _judge(self, now_ns: int, out: list[LinkMessage]) -> None:
         """Whether most of what comes is no frame: another baud rate, noise, another device. Single
         frames that pass for good ones must not keep such a link up."""
+        if now_ns < self._judged_ns + NS_PER_S:
+            return
         counters, before = self._decoder.counters, self._judged
         heard_bytes = counters.received_bytes - before.received_bytes
-        if now_ns < self._judged_ns + NS_PER_S or heard_bytes < GARBAGE_BYTES:
+        if heard_bytes < GARBAGE_BYTES:
             return
         share = (counters.skipped_bytes - before.skipped_bytes) / heard_bytes
         self._judged_ns, self._judged = now_ns, counters

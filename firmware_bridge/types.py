@@ -219,8 +219,7 @@ class Device:
     other; 0: it says nothing unasked, or nothing that could be told apart. `datagrams`: each read
     of its port is one whole message. `outlives_calls`: its messages stand for themselves, so one
     decoder hears all who call, one after the other. `at` makes the device of one place, where many
-    report together. `proved_by` and `unproved` name the independent
-    evidence, and what has none.
+    report together. `proved_by` and `unproved` name the independent evidence, and what has none.
     """
 
     name: str
