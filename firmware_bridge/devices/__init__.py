@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from firmware_bridge.errors import MapError, UnknownDeviceError
 from firmware_bridge.registry import load, nearest_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from firmware_bridge.types import Device
 
@@ -50,14 +50,17 @@ def device(name: str, map_path: str = "") -> Device:
 
     Raises `UnknownDeviceError` listing the known names, nearest first, and `MapError`.
     """
-    if name not in DEVICES and name not in MAPPED:
-        nearest = ", ".join(nearest_first(name, [*DEVICES, *MAPPED]))
+    return cast("Device", find(name, map_path, DEVICES, MAPPED))
+
+
+def find(name: str, map_path: str, table: Mapping[str, str], mapped: Mapping[str, str]) -> Any:
+    """What stands under `name` in `table`, or what the one in `mapped` makes of the map. Raises as
+    `device` does."""
+    if name not in table and name not in mapped:
+        nearest = ", ".join(nearest_first(name, [*table, *mapped]))
         raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {nearest}")
     require_map(name, map_path)
-    if name in MAPPED:
-        mapped: Callable[[str], Device] = load(MAPPED[name])
-        return mapped(map_path)
-    return cast("Device", load(DEVICES[name]))
+    return load(mapped[name])(map_path) if name in mapped else load(table[name])
 
 
 def require_map(name: str, map_path: str) -> None:

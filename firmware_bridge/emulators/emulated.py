@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from firmware_bridge.devices import require_map
-from firmware_bridge.errors import UnknownDeviceError
-from firmware_bridge.registry import load, nearest_first
+from firmware_bridge.devices import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -90,14 +88,7 @@ def emulator(name: str, map_path: str = "") -> Emulator:
 
     Raises `UnknownDeviceError` listing the known names, nearest first, and `MapError`.
     """
-    if name not in EMULATORS and name not in MAPPED:
-        nearest = ", ".join(nearest_first(name, [*EMULATORS, *MAPPED]))
-        raise UnknownDeviceError(f"unknown device '{name}'", f"use one of: {nearest}")
-    require_map(name, map_path)
-    if name in MAPPED:
-        mapped: Callable[[str], Emulator] = load(MAPPED[name])
-        return mapped(map_path)
-    return cast("Emulator", load(EMULATORS[name]))
+    return cast("Emulator", find(name, map_path, EMULATORS, MAPPED))
 
 
 def emulated(name: str, scene: Scene) -> Emulated:
