@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Union
 
+from firmware_bridge.counting import Counting
 from firmware_bridge.types import Counters, Message
 
 Check = Callable[[bytes, int], Union[int, str]]
@@ -150,7 +151,7 @@ class Framed:
         raise NotImplementedError
 
 
-class Stepping:
+class Stepping(Counting):
     """A decoder that finds its frames itself, one place in the stream after the other.
 
     `_step` appends to `_out` and counts in `_tally` and `_rejects`. `_end_run`, where there are
@@ -158,16 +159,10 @@ class Stepping:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._pending = b""
         self._since = 0  # bytes skipped after the last trusted frame
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
         self._out: list[Message] = []
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the next bytes as they came and return what they complete. Never raises."""

@@ -5,16 +5,15 @@ Owns the cap on a line's length; what a line says, and whether it is one, is the
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from firmware_bridge.types import Counters
+from firmware_bridge.counting import Counting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Lines:
+class Lines(Counting):
     """Bytes in, lines out, however they were cut. A line ends with LF; a CR before it goes with it.
 
     A line longer than `max_bytes` is dropped to its end. The decoder has to settle each line by
@@ -22,17 +21,12 @@ class Lines:
     """
 
     def __init__(self, max_bytes: int) -> None:
+        super().__init__()
         self._max_bytes = max_bytes
         self._pending = b""
         self._dropping = False
         self._begun = False
         self._skipped = False
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
-
-    @property
-    def counters(self) -> Counters:
-        return Counters(**self._tally, rejects=dict(self._rejects))
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The lines that `data` completes, each with its end; take them all, one by one."""

@@ -12,14 +12,14 @@ answer ends.
 from __future__ import annotations
 
 import struct
-from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+from firmware_bridge.counting import Counting
 from firmware_bridge.devices.modbus_map import read_map
 from firmware_bridge.nomenclature import numeric
 from firmware_bridge.session import Beat, Dialogue, Event, State, Step, usual
-from firmware_bridge.types import Counters, Device, Message, Numeric, Send, Sign, Validity, Wire
+from firmware_bridge.types import Device, Message, Numeric, Send, Sign, Validity, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,10 +76,11 @@ def value_of(register: Register, data: bytes) -> Numeric:
     return numeric(register.channel, raw * register.scale + register.offset)
 
 
-class Decoder:
+class Decoder(Counting):
     """Answers in, values and the next request out. Holds back less than one frame."""
 
     def __init__(self, map_: Map) -> None:
+        super().__init__()
         self._slave = map_.slave
         self._blocks = map_.blocks()
         # (function, bytes of registers) to the number of the block that it answers
@@ -89,13 +90,6 @@ class Decoder:
         }
         self._pending = b""
         self._skipping = False
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the next bytes as they came and return what they complete. Never raises."""

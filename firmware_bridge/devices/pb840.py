@@ -27,16 +27,15 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from firmware_bridge.counting import Counting
 from firmware_bridge.nomenclature import numeric
 from firmware_bridge.session import NS_PER_S, Beat, Dialogue, Event, State, Step, usual
 from firmware_bridge.types import (
     Alert,
     AlertKind,
-    Counters,
     Device,
     Priority,
     Validity,
@@ -184,24 +183,18 @@ def clock_ns(time: str, date: str) -> int | None:
     return calendar.timegm((year, month, day, hour, minute, 0)) * NS_PER_S
 
 
-class Decoder:
+class Decoder(Counting):
     """Bytes in, `Numeric` and `Alert` out; see the module for what is trusted.
 
     Holds back at most `MAX_LINE_BYTES`.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._pending = b""
         self._skipped = False  # since the last good line
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
         self._alerts: dict[int, Alert] = {}
         self._out: list[Message] = []
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the next bytes as they came and return what they complete. Never raises."""

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from firmware_bridge.counting import Counting
 from firmware_bridge.session import listening
-from firmware_bridge.types import Counters, Device, Feed, SampleBlock, Wire
+from firmware_bridge.types import Device, Feed, SampleBlock, Wire
 
 if TYPE_CHECKING:
     from firmware_bridge.types import Message
@@ -54,13 +54,14 @@ def sample(flow_l_min: float, pressure_cmh2o: float) -> bytes:
 END = b"BE\n"
 
 
-class Decoder:
+class Decoder(Counting):
     """Bytes in, `SampleBlock`s out; see the module for what is trusted.
 
     Holds back at most `MAX_LINE_BYTES`.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._pending = b""
         self._overlong = False  # the line so far was too long and has been skipped
         self._breath: int | None = None  # the number of the last one that began
@@ -69,14 +70,7 @@ class Decoder:
         self._skipped = False
         self._seq = self._lost = 0
         self._run: list[tuple[float, float]] = []
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
         self._out: list[Message] = []
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the next bytes as they came and return what they complete. Never raises."""

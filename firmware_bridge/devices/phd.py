@@ -14,15 +14,15 @@ whose bed it is cannot be known.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from firmware_bridge.counting import Counting
 from firmware_bridge.devices import phd_apdu as wire
 from firmware_bridge.devices.big_endian import Malformed, Reader, absolute_ns
 from firmware_bridge.nomenclature import TERMS, numeric
 from firmware_bridge.session import Event, listening
-from firmware_bridge.types import Counters, Device, Message, Numeric, Send, Sign, Validity, Wire
+from firmware_bridge.types import Device, Message, Numeric, Send, Sign, Validity, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,22 +54,16 @@ STATUS = (  # BITS-16, bit 0 first; the worst that is set counts
 )
 
 
-class Decoder:
+class Decoder(Counting):
     """One agent's APDUs in; its values, and what a manager answers, out."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._pending = b""
         self._metrics: Mapping[int, wire.Metric] = {}
         self._associated = False
         self._person: int | None = None
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
         self._skipping = False
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
 
     def feed(self, data: bytes) -> list[Message]:
         """Take the next bytes as they came and return what they complete. Never raises."""

@@ -7,12 +7,11 @@ cut. A frame that the check could reject is never returned.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from firmware_bridge.counting import Counting
 from firmware_bridge.crc import crc_x25
-from firmware_bridge.types import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,10 +79,12 @@ def encode(wire: Wire, layout: Layout, header: Mapping[str, int], body: bytes) -
     return cobs_encode(raw + crc_x25(raw).to_bytes(_CRC_BYTES, "little")) + b"\0"
 
 
-class FrameDecoder:
-    """Bytes of a device in, `Frame` and `Foreign` out. Holds back at most one frame's bytes."""
+class FrameDecoder(Counting):
+    """Bytes of a device in, `Frame` and `Foreign` out. Holds back at most one frame's bytes.
+    `counters.lost` are frames, by their sequence numbers."""
 
     def __init__(self, wire: Wire) -> None:
+        super().__init__()
         self._wire = wire
         samples = next(m for m in wire.to_host.values() if m.has_counts)
         longest = wire.header.packer.size + samples.packer.size + wire.numbers["MAX_TAIL"]
@@ -92,13 +93,6 @@ class FrameDecoder:
         self._overlong = False
         self._skipping = False
         self._last: Frame | None = None
-        self._tally: Counter[str] = Counter()
-        self._rejects: Counter[str] = Counter()
-
-    @property
-    def counters(self) -> Counters:
-        """Totals since the decoder was made; `lost` counts frames, by their sequence numbers."""
-        return Counters(**self._tally, rejects=dict(self._rejects))
 
     def feed(self, data: bytes) -> list[Frame | Foreign]:
         """Take the next bytes as they came and return what they complete. Never raises."""
