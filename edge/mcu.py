@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import select
 import sys
 import time
@@ -16,7 +15,7 @@ from edge.errors import LinkError, StartError
 from firmware_bridge.mcu.cable import Cable
 from firmware_bridge.mcu.dfu import Result, Step, update
 from firmware_bridge.mcu.events import Beat, Code, Identified
-from firmware_bridge.mcu.host import Mcu
+from firmware_bridge.mcu.host import Mcu, new_session
 from firmware_bridge.mcu.image import read_image
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def mcu(port: str, firmware: str | None, as_json: bool) -> int:
 
 def _heard(port: str) -> tuple[Identified | None, Beat | None, dict[str, str]]:
     """Its hello, its last heartbeat, and the conditions that hold, their codes with details."""
-    host = Mcu([], session=random.SystemRandom().getrandbits(32))
+    host = Mcu([], session=new_session())
     identity, beat = None, None
     deadline_s = time.monotonic() + LISTEN_S
     with closing(Cable(port, host)) as cable:

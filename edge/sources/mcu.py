@@ -7,7 +7,6 @@ Nobody's heartbeat is sent: what drives the alarm line is not here, and so the a
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -18,7 +17,7 @@ from edge.types import SourceLost, Waveform
 from firmware_bridge.mcu.cable import Cable
 from firmware_bridge.mcu.events import Code, Condition, Samples
 from firmware_bridge.mcu.feeds import Feed
-from firmware_bridge.mcu.host import Mcu
+from firmware_bridge.mcu.host import Mcu, new_session
 
 if TYPE_CHECKING:
     from edge.bundle.manifest import Signal
@@ -61,7 +60,7 @@ class Microcontroller:
         feed = Feed(
             options.stream, options.channels, options.rate_hz, options.unit, options.count
         )  # fmt: skip
-        self._mcu = Mcu([feed], session=random.SystemRandom().getrandbits(32))
+        self._mcu = Mcu([feed], session=new_session())
         self._cable = Cable(options.port, self._mcu)
         self._counts = {"received": 0, "lost": 0, "gaps": 0, "losses": 0}
 

@@ -228,9 +228,7 @@ class Decoder:
         missing = self._missing(record)
         out: list[Message] = []
         for feed, counts, status, label in waves:
-            if feed is WAVES[ECG1]:
-                self._doubt_lead(label)
-            out += self._wave(feed, counts, status, missing)
+            out += self._wave(feed, counts, status, label, missing)
         for data in values:
             if (ecg := data.groups.get("ecg")) is not None:
                 lead = phdb.ecg_lead(ecg.label, 1)
@@ -253,8 +251,11 @@ class Decoder:
         return 0 if gap == 255 else gap  # the same number again: this one does not count
 
     def _wave(
-        self, feed: Feed, counts: NDArray[np.float64], status: int, missing: int
+        self, feed: Feed, counts: NDArray[np.float64], status: int, label: int, missing: int
     ) -> list[Message]:
+        is_ecg1 = feed is WAVES[ECG1]
+        if is_ecg1:
+            self._doubt_lead(label)
         if not len(counts):
             return []
         lost = 0
@@ -264,7 +265,6 @@ class Decoder:
         self._ends[feed.name] = seq + len(counts)
         self._lost += lost
         samples = (counts * feed.lsb).astype(np.float32)[:, None]
-        is_ecg1 = feed is WAVES[ECG1]
         if is_ecg1 and self._lead_in_doubt:
             samples[:] = np.nan
         channels = (self._ecg1,) if is_ecg1 else ()

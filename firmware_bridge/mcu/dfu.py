@@ -12,7 +12,6 @@ Implements the host's half of "SMP Protocol Specification" (Zephyr, device manag
 from __future__ import annotations
 
 import asyncio
-import random
 import select
 import struct
 import time
@@ -25,7 +24,7 @@ from firmware_bridge.address import Address
 from firmware_bridge.errors import LinkError
 from firmware_bridge.mcu.cable import WIRE, Cable
 from firmware_bridge.mcu.events import Code, Identified
-from firmware_bridge.mcu.host import Mcu
+from firmware_bridge.mcu.host import Mcu, new_session
 from firmware_bridge.mcu.image import UpdateError
 from firmware_bridge.ports import open_serial
 
@@ -234,7 +233,7 @@ def prove(path: str, version: str, patience: Patience) -> str | None:
     Well is: the hello says `version`, the device trusts us within `boot_s`, and then no condition
     holds for `healthy_s`. The alarm is left as it is: on.
     """
-    mcu = Mcu([], session=random.SystemRandom().getrandbits(32))
+    mcu = Mcu([], session=new_session())
     deadline_s = time.monotonic() + patience.boot_s + patience.healthy_s
     with closing(Cable(path, mcu)) as cable:
         seen = ""

@@ -8,6 +8,7 @@ believed of a device before its hello has shown our own layout, and after a rest
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,6 +42,11 @@ SYNC_NS = NS_PER_S
 LINE_PATIENCE_NS = NS_PER_S
 
 
+def new_session() -> int:
+    """A number for `Mcu` that our last start did not have."""
+    return random.SystemRandom().getrandbits(32)
+
+
 @dataclass(slots=True)
 class _Command:
     action: str
@@ -51,7 +57,7 @@ class _Command:
 
 
 class Mcu:
-    """One link from `open` on. `session` must differ from that of our last start (random, say)."""
+    """One link from `open` on. `session` must differ from that of our last start."""
 
     def __init__(self, feeds: Iterable[Feed], *, session: int, period_ms: int = 100) -> None:
         self._wire = wire()
