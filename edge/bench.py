@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from edge.bundle.admission import admitted, opened
@@ -22,6 +21,7 @@ from edge.clock import MonotonicClock
 from edge.percentiles import summary
 from edge.pipeline.front import Front
 from edge.pipeline.pipeline import build
+from edge.printed import to_json
 from edge.sources.synthetic import ecg
 from edge.store.journal import open_journal
 from edge.types import Waveform, Window
@@ -56,7 +56,7 @@ def bench(
 ) -> int:  # fmt: skip
     """Measure each bundle and print a list of figures; exit code 0."""
     rows = [measure(n, windows, Path(state_dir).expanduser(), trusted_keys) for n in bundles]
-    print(msgspec.json.format(msgspec.json.encode(rows)).decode() if as_json else _lines(rows))
+    print(to_json(rows) if as_json else _lines(rows))
     return 0
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from edge.printed import to_json
 from firmware_bridge.devices import DEVICES, device
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def devices(as_json: bool) -> int:
     """Print the table, as Markdown or JSON; exit code 0."""
     if as_json:
         found = [_document(device(name)) for name in DEVICES]
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        print(to_json(found))
     else:
         print(markdown())
     return DONE

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from edge.printed import to_json
 from firmware_bridge.devices import device
 from firmware_bridge.probe import probe
 
@@ -20,7 +19,7 @@ def doctor(port: str, as_json: bool) -> int:
     were."""
     probed = probe(port, told=lambda line: print(line, file=sys.stderr))
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(_document(probed))).decode())
+        print(to_json(_document(probed)))
     else:
         print(_text(probed))
     return 0 if len(probed.found) == 1 else 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge.errors import LinkError, StartError
+from edge.printed import to_json
 from firmware_bridge.mcu.cable import Cable
 from firmware_bridge.mcu.dfu import Result, Step, update
 from firmware_bridge.mcu.events import Beat, Code, Identified
@@ -35,7 +36,7 @@ def mcu(port: str, firmware: str | None, as_json: bool) -> int:
     identity, beat, conditions = _heard(port)
     if as_json:
         found = {"port": port, "identity": identity, "heartbeat": beat, "conditions": conditions}
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        print(to_json(found))
     else:
         print(_text(port, identity, beat, conditions))
     return DONE if identity and beat else FAILED

@@ -18,6 +18,7 @@ from edge.bundle.load import load
 from edge.clock import ManualClock
 from edge.errors import StartError
 from edge.pipeline.pipeline import build
+from edge.printed import to_json
 from edge.recorded_ports import RECORDED, ReplayPorts
 from edge.recording import read_recording
 from edge.store.codec import decode_result, encode_result
@@ -55,7 +56,7 @@ def _judge(golden: Path, results: Sequence[Result], as_json: bool) -> int:
     differences = compare(expected, results)
     if as_json:
         document = {"results": len(results), "golden": len(expected), "differences": differences}
-        print(msgspec.json.format(msgspec.json.encode(document)).decode())
+        print(to_json(document))
     else:
         print("\n".join([f"{len(results)} results, {len(differences)} differences", *differences]))
     return 1 if differences else 0

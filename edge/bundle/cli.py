@@ -13,6 +13,7 @@ from edge.bundle.load import load
 from edge.bundle.seal import seal
 from edge.bundle.signature import read_private_key
 from edge.errors import StartError
+from edge.printed import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,11 +105,6 @@ def say_refused(error: StartError, asked: str, as_json: bool) -> None:
     print(f"medge: {error}", file=sys.stderr)
     if as_json:
         print(to_json({"ok": False, "bundle": asked, "cause": error.cause, "fix": error.fix}))
-
-
-def to_json(document: dict[str, Any]) -> str:
-    """One indented JSON document."""
-    return msgspec.json.format(msgspec.json.encode(document)).decode()
 
 
 def to_text(tree: dict[str, Any], indent: str = "") -> str:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge.bundle import install as installing
-from edge.bundle.cli import say_refused, to_json, to_text, trial_lines
+from edge.bundle.cli import say_refused, to_text, trial_lines
 from edge.bundle.load import REFERENCE
 from edge.bundle.plans import Order, importable
 from edge.bundle.signature import read_public_key
 from edge.engines.tensorrt_build import MODULES
 from edge.errors import StartError
+from edge.printed import to_json
 from firmware_bridge.registry import nearest_first
 
 if TYPE_CHECKING:

@@ -15,8 +15,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from edge import config as configuration
 from edge.clock import NS_PER_S, ScaledClock
 from edge.daemon.run import assembled
@@ -25,6 +23,7 @@ from edge.demo.toy import RECORD, require_within
 from edge.demo.view import view
 from edge.errors import LinkError
 from edge.memory import pss_mb
+from edge.printed import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +68,7 @@ def demo(seconds: float, start_s: float, speed: float, as_json: bool, data: str 
             print(_introduction(seconds, start_s, config.bundles[0].path))
         collected = _play(config, Path(folder), seconds, start_s, speed, as_json)
     summary = summarize(collected, _data_folder(data))
-    print(
-        msgspec.json.format(msgspec.json.encode(summary)).decode() if as_json else report(summary)
-    )
+    print(to_json(summary) if as_json else report(summary))
     return 0
 
 
