@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,22 +33,17 @@ bundles = [{ path = "ecg-beat" }]
 """
 
 
-def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_a_capture_is_recognised_and_noise_is_not(tmp_path: Path) -> None:
+def test_a_capture_is_recognised_and_noise_is_not(medge: Any, tmp_path: Path) -> None:
     data = b"".join(frame.data for frame in captured(emulator("cyton"), Scene(), 4.0)[0])
     (tmp_path / "capture.bin").write_bytes(data)
     address = f"file://{tmp_path}/capture.bin?pace=fast"
-    done = medge("--probe", address)
+    done = medge("doctor", "--probe", address)
     assert done.returncode == 0, done.stderr
     assert f"{address}: cyton (" in done.stdout
-    document = json.loads(medge("--probe", address, "--json").stdout)
+    document = json.loads(medge("doctor", "--probe", address, "--json").stdout)
     assert [(f["device"], f["setting"]) for f in document["found"]] == [("cyton", "no setting")]
     (tmp_path / "capture.bin").write_bytes(os.urandom(30_000))
-    done = medge("--probe", address)
+    done = medge("doctor", "--probe", address)
     assert done.returncode == 1
     assert "nothing recognised, though something speaks there" in done.stdout
 
@@ -60,7 +53,7 @@ def test_a_capture_is_recognised_and_noise_is_not(tmp_path: Path) -> None:
     [("cyton", b"b", "monitor", "115200 8N1"), ("nellcor", b"", "vitals", "9600 8N1")],
 )
 def test_what_it_says_can_be_written_into_a_configuration(
-    tmp_path: Path, name: str, start: bytes, kind: str, setting: str
+    medge: Any, tmp_path: Path, name: str, start: bytes, kind: str, setting: str
 ) -> None:
     """A device of waves that streams, and one of values, their players paced at the line's rate,
     and the verb beside them."""
@@ -71,7 +64,7 @@ def test_what_it_says_can_be_written_into_a_configuration(
         pool.submit(play, made, Pty(port), bytes_per_s=device(name).wire.bytes_per_s, stop=stop)
         while not port.exists():
             time.sleep(0.01)
-        done = medge("--probe", str(port))
+        done = medge("doctor", "--probe", str(port))
         stop.set()
     assert done.returncode == 0, done.stderr
     assert f"{port}: {name} at {setting}" in done.stdout
@@ -81,7 +74,7 @@ def test_what_it_says_can_be_written_into_a_configuration(
     assert source.options.port == str(port)
 
 
-def test_a_port_that_is_not_there_is_an_error_of_the_device(tmp_path: Path) -> None:
-    done = medge("--probe", str(tmp_path / "none"))
+def test_a_port_that_is_not_there_is_an_error_of_the_device(medge: Any, tmp_path: Path) -> None:
+    done = medge("doctor", "--probe", str(tmp_path / "none"))
     assert (done.returncode, done.stdout) == (3, "")
     assert "plug the device in" in done.stderr

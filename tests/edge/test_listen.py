@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -33,11 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ECG = "MDC_ECG_ELEC_POTL"
-
-
-def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", "listen", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_second_is_summed_up_without_hiding_anything() -> None:
@@ -79,16 +72,16 @@ def test_a_second_is_summed_up_without_hiding_anything() -> None:
 
 
 @pytest.mark.integration
-def test_a_capture_is_heard_to_its_end(tmp_path: Path) -> None:
+def test_a_capture_is_heard_to_its_end(medge: Any, tmp_path: Path) -> None:
     data = b"".join(frame.data for frame in captured(emulator("nonin-7"), Scene(), 6.0)[0])
     (tmp_path / "night.bin").write_bytes(data)
     address = f"file://{tmp_path}/night.bin?device=nonin-7"
-    done = medge(address, "--seconds", "2", "--json")
+    done = medge("listen", address, "--seconds", "2", "--json")
     assert done.returncode == 0, done.stderr
     seconds = [json.loads(line) for line in done.stdout.splitlines()]
     assert [s["values"]["MDC_PULS_OXIM_PULS_RATE"] for s in seconds] == ["72 /min"] * 2
     assert seconds[0]["told"] == ["link up"] and seconds[1]["told"] == []
-    done = medge(f"{address}&pace=fast", "--seconds", "1", "--json")
+    done = medge("listen", f"{address}&pace=fast", "--seconds", "1", "--json")
     second = json.loads(done.stdout)
     assert second["waves"]["pleth MDC_PULS_OXIM_PLETH"].startswith("451 samples, ")
     assert second["told"][1].startswith("link lost: unplugged: capture ")
@@ -96,10 +89,10 @@ def test_a_capture_is_heard_to_its_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_silence_is_said_and_is_no_success() -> None:
+def test_silence_is_said_and_is_no_success(medge: Any) -> None:
     ours, theirs = pty.openpty()
     try:
-        done = medge(os.ttyname(theirs), "--device", "nonin-2", "--seconds", "3")
+        done = medge("listen", os.ttyname(theirs), "--device", "nonin-2", "--seconds", "3")
     finally:
         os.close(ours)
         os.close(theirs)
@@ -108,7 +101,7 @@ def test_silence_is_said_and_is_no_success() -> None:
 
 
 @pytest.mark.integration
-def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
-    assert medge(str(tmp_path / "none"), "--device", "nonin-2").returncode == 3
-    done = medge("/dev/null", "--device", "nonin")
+def test_what_cannot_be_is_refused(medge: Any, tmp_path: Path) -> None:
+    assert medge("listen", str(tmp_path / "none"), "--device", "nonin-2").returncode == 3
+    done = medge("listen", "/dev/null", "--device", "nonin")
     assert done.returncode == 2 and "use one of: nonin-" in done.stderr

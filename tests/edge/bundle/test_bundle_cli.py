@@ -12,57 +12,52 @@ from typing import Any
 import pytest
 
 
-def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", "bundle", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_show_verify_sign(make_bundle: Any, tmp_path: Path) -> None:
+def test_show_verify_sign(medge: Any, make_bundle: Any, tmp_path: Path) -> None:
     made = make_bundle()
     common = [str(made.folder), "--trusted-key", str(made.public), "--state-dir", str(tmp_path)]
-    verified = medge("verify", *common, "--json")
+    verified = medge("bundle", "verify", *common, "--json")
     assert verified.returncode == 0, verified.stderr
     trials = json.loads(verified.stdout)["trials"]
     assert {t["backend"] for t in trials} >= {"onnxruntime"}
-    shown = json.loads(medge("show", *common, "--json").stdout)
+    shown = json.loads(medge("bundle", "show", *common, "--json").stdout)
     assert shown["admission"]["backend"] in {t["backend"] for t in trials}
     (made.folder / "card.md").write_text("# changed\n")
-    tampered = medge("verify", *common, "--json")
+    tampered = medge("bundle", "verify", *common, "--json")
     assert tampered.returncode == 1
     assert "card.md" in json.loads(tampered.stdout)["cause"]
     assert len(tampered.stderr.splitlines()) == 1
-    assert medge("show", *common).returncode == 2
-    assert medge("sign", str(made.folder), "--key", str(made.private)).returncode == 0
-    assert medge("verify", *common).returncode == 0
+    assert medge("bundle", "show", *common).returncode == 2
+    assert medge("bundle", "sign", str(made.folder), "--key", str(made.private)).returncode == 0
+    assert medge("bundle", "verify", *common).returncode == 0
 
 
-def test_the_reference_bundle_verifies(tmp_path: Path) -> None:
-    done = medge("verify", "ecg-beat", "--state-dir", str(tmp_path), "--json")
+def test_the_reference_bundle_verifies(medge: Any, tmp_path: Path) -> None:
+    done = medge("bundle", "verify", "ecg-beat", "--state-dir", str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
-    assert medge("show", "ecg-beat", "--state-dir", str(tmp_path)).returncode == 0
+    assert medge("bundle", "show", "ecg-beat", "--state-dir", str(tmp_path)).returncode == 0
 
 
-def test_an_untrusted_bundle_is_shown_as_such(make_bundle: Any, tmp_path: Path) -> None:
+def test_an_untrusted_bundle_is_shown_as_such(medge: Any, make_bundle: Any, tmp_path: Path) -> None:
     made = make_bundle()
     place = [str(made.folder), "--state-dir", str(tmp_path)]
-    shown = json.loads(medge("show", *place, "--json").stdout)
+    shown = json.loads(medge("bundle", "show", *place, "--json").stdout)
     assert shown["signature"]["state"] == "not trusted"
     assert (shown["signed_by"], shown["admission"]) == ("", None)
-    assert "not trusted" in medge("show", *place).stdout
-    assert medge("verify", *place).returncode == 1
+    assert "not trusted" in medge("bundle", "show", *place).stdout
+    assert medge("bundle", "verify", *place).returncode == 1
 
 
-def test_sign_refuses_what_it_could_not_load(make_bundle: Any, tmp_path: Path) -> None:
+def test_sign_refuses_what_it_could_not_load(medge: Any, make_bundle: Any, tmp_path: Path) -> None:
     made = make_bundle()
     before = (made.folder / "signature.json").read_bytes()
     (made.folder / "plugin.so").write_bytes(b"x")
-    sign = medge("sign", str(made.folder), "--key", str(made.private))
+    sign = medge("bundle", "sign", str(made.folder), "--key", str(made.private))
     assert (sign.returncode, len(sign.stderr.splitlines())) == (2, 1)
     assert (made.folder / "signature.json").read_bytes() == before
-    assert medge("sign", str(made.private), "--key", str(made.private)).returncode == 2
+    assert medge("bundle", "sign", str(made.private), "--key", str(made.private)).returncode == 2
 
 
-def test_install_and_rollback(make_bundle: Any, tmp_path: Path) -> None:
+def test_install_and_rollback(medge: Any, make_bundle: Any, tmp_path: Path) -> None:
     one, two = make_bundle("one", version="1"), make_bundle("two", version="2")
     common = ["--state-dir", str(tmp_path / "s"), "--json"]
     for made in (one, two):
@@ -70,7 +65,7 @@ def test_install_and_rollback(make_bundle: Any, tmp_path: Path) -> None:
     said = []
     for verb in (["install", str(one.folder)], ["install", str(two.folder)],
                  ["install", str(two.folder)], ["rollback", "tiny"], ["show", "tiny"]):  # fmt: skip
-        done = medge(*verb, *common)
+        done = medge("bundle", *verb, *common)
         assert done.returncode == 0, done.stderr
         said.append(json.loads(done.stdout))
     first, second, again, back, shown = said
@@ -85,20 +80,20 @@ def test_install_and_rollback(make_bundle: Any, tmp_path: Path) -> None:
 
 
 def test_install_says_what_it_does_on_stderr_and_the_outcome_on_stdout(
-    make_bundle: Any, tmp_path: Path
+    medge: Any, make_bundle: Any, tmp_path: Path
 ) -> None:
     made = make_bundle()
     place = ["--state-dir", str(tmp_path / "s"), "--trusted-key", str(made.public)]
-    done = medge("install", str(made.folder), *place)
+    done = medge("bundle", "install", str(made.folder), *place)
     assert done.returncode == 0, done.stderr
     assert "golden vectors" in done.stderr and "already_installed: False" in done.stdout
-    again = medge("install", str(made.folder), *place)
+    again = medge("bundle", "install", str(made.folder), *place)
     assert "tiny 1 is already installed" in again.stderr
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_what_a_check_refuses_is_1_and_wrong_usage_2(
-    make_bundle: Any, tmp_path: Path, as_json: list[str]
+    medge: Any, make_bundle: Any, tmp_path: Path, as_json: list[str]
 ) -> None:
     made = make_bundle()
     place = ["--state-dir", str(tmp_path / "s"), *as_json]
@@ -112,7 +107,7 @@ def test_what_a_check_refuses_is_1_and_wrong_usage_2(
         (2, "cannot be read", ["install", folder, "--trusted-key", missing]),
         (2, "cannot be read", ["rollback", "tiny", "--trusted-key", missing]),
     ):
-        done = medge(*arguments, *place)
+        done = medge("bundle", *arguments, *place)
         assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
         assert says in done.stderr
         if as_json:
@@ -120,7 +115,7 @@ def test_what_a_check_refuses_is_1_and_wrong_usage_2(
             assert document["ok"] is False and says in document["cause"] and document["fix"]
         else:
             assert done.stdout == ""
-    assert medge("install", *place).returncode == 2
+    assert medge("bundle", "install", *place).returncode == 2
     assert not (tmp_path / "s").exists()
 
 
@@ -146,12 +141,12 @@ def test_plans_are_built_where_a_package_is_there(make_bundle: Any, tmp_path: Pa
     assert "fp32: no plan" in unasked.stderr
 
 
-def test_plans_of_the_real_builder(tmp_path: Path) -> None:
+def test_plans_of_the_real_builder(medge: Any, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     place = ["--state-dir", str(tmp_path), "--engine", "tensorrt_rtx", "--json"]
     documents = []
     for _ in range(2):
-        done = medge("install", "pneumonia", *place)
+        done = medge("bundle", "install", "pneumonia", *place)
         assert done.returncode == 0, done.stderr
         documents.append(json.loads(done.stdout))
     first, again = (d["plans"] for d in documents)

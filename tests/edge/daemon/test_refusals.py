@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,11 +32,6 @@ unit = "{unit}"
 """
 
 
-def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def written(folder: Path, *, bundle: str = "ecg-beat", unit: str = "mV") -> str:
     file = folder / "c.toml"
     keys = ", ".join(f'"{key}"' for key in KEYS)
@@ -53,7 +48,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("verb", ["run", "check"])
-def test_missing_port(tmp_path: Path, verb: str) -> None:
+def test_missing_port(medge: Any, tmp_path: Path, verb: str) -> None:
     done = medge(verb, written(tmp_path))
     assert done.returncode == 3
     assert "nothing" in one_line(done)
@@ -66,7 +61,7 @@ def ported(folder: Path, port: str) -> str:
     return str(file)
 
 
-def test_a_closed_port_of_the_network(tmp_path: Path) -> None:
+def test_a_closed_port_of_the_network(medge: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         at = free.getsockname()[1]
     done = medge("check", ported(tmp_path, f"tcp://127.0.0.1:{at}"))
@@ -75,7 +70,7 @@ def test_a_closed_port_of_the_network(tmp_path: Path) -> None:
     assert "ready" not in done.stdout
 
 
-def test_a_port_of_the_network_that_does_not_answer(tmp_path: Path) -> None:
+def test_a_port_of_the_network_that_does_not_answer(medge: Any, tmp_path: Path) -> None:
     """A listener whose queue is full drops who calls, as a host that is switched off does."""
     with ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -94,7 +89,9 @@ def test_a_port_of_the_network_that_does_not_answer(tmp_path: Path) -> None:
     ("scheme", "how"),
     [("tcp", "connected"), ("tcp-listen", "listening"), ("udp", "open, no answer awaited")],
 )
-def test_what_is_known_of_a_port_of_the_network(tmp_path: Path, scheme: str, how: str) -> None:
+def test_what_is_known_of_a_port_of_the_network(
+    medge: Any, tmp_path: Path, scheme: str, how: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as monitor:
         at = monitor.getsockname()[1]
         if scheme == "tcp-listen":
@@ -104,7 +101,7 @@ def test_what_is_known_of_a_port_of_the_network(tmp_path: Path, scheme: str, how
     assert f"source monitor: {how}, for ecg-beat" in done.stdout
 
 
-def test_wrong_key(tmp_path: Path) -> None:
+def test_wrong_key(medge: Any, tmp_path: Path) -> None:
     file = Path(written(tmp_path))
     file.write_text(file.read_text().replace("bed =", "bad ="))
     done = medge("run", str(file))
@@ -112,14 +109,14 @@ def test_wrong_key(tmp_path: Path) -> None:
     assert "bed" in one_line(done)
 
 
-def test_unit_that_is_not_the_devices(tmp_path: Path) -> None:
+def test_unit_that_is_not_the_devices(medge: Any, tmp_path: Path) -> None:
     done = medge("run", written(tmp_path, unit="%"))
     assert done.returncode == 2
     assert "uV" in one_line(done)
 
 
 @pytest.mark.parametrize("verb", ["run", "check"])
-def test_a_rate_that_is_not_the_bundles(tmp_path: Path, verb: str) -> None:
+def test_a_rate_that_is_not_the_bundles(medge: Any, tmp_path: Path, verb: str) -> None:
     """Said before any port is opened, not when the first samples come."""
     config = Path(written(tmp_path))
     config.write_text(config.read_text() + "rate_hz = 500.0\n")
@@ -129,7 +126,7 @@ def test_a_rate_that_is_not_the_bundles(tmp_path: Path, verb: str) -> None:
     assert "at 500 Hz, the bundle needs MDC_ECG_ELEC_POTL_II at 250 Hz" in line
 
 
-def test_tampered_bundle(tmp_path: Path) -> None:
+def test_tampered_bundle(medge: Any, tmp_path: Path) -> None:
     copy = tmp_path / "bundle"
     shutil.copytree(REFERENCE / "ecg-beat", copy)
     model = copy / "model.fp32.onnx"
@@ -144,9 +141,9 @@ def test_tampered_bundle(tmp_path: Path) -> None:
         assert "model.fp32.onnx" in one_line(done)
 
 
-def test_the_control_untampered_verifies() -> None:
+def test_the_control_untampered_verifies(medge: Any) -> None:
     assert medge("bundle", "verify", "ecg-beat").returncode == 0
 
 
-def test_unknown_verb_is_usage() -> None:
+def test_unknown_verb_is_usage(medge: Any) -> None:
     assert medge("diagnoze").returncode == 2

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +13,20 @@ pytestmark = pytest.mark.integration
 LEFT_OUT = ("latency_ms", "age_ms", "id", "row", "session", "utc", "time_quality")
 
 
-def medge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def decisions(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept = [{k: v for k, v in line.items() if k not in LEFT_OUT} for line in lines]
     return sorted(kept, key=lambda line: line["t_ns"])
 
 
-def test_check_says_ready(bedside: Any) -> None:
+def test_check_says_ready(medge: Any, bedside: Any) -> None:
     done = medge("check", str(bedside.config))
     assert done.returncode == 0, done.stderr
     assert "ready to run" in done.stdout
 
 
-def test_a_recording_replays_to_what_the_daemon_decided(bedside: Any, tmp_path: Path) -> None:
+def test_a_recording_replays_to_what_the_daemon_decided(
+    medge: Any, bedside: Any, tmp_path: Path
+) -> None:
     recording, out = tmp_path / "ward.rec", tmp_path / "again.jsonl"
     done = medge("record", str(bedside.config), str(recording), "--seconds", "12")
     assert done.returncode == 0, done.stderr
@@ -56,7 +51,7 @@ RASH = "I have a red itchy rash on my arms and my skin is dry and covered in sca
 
 
 def test_what_has_no_port_runs_beside_a_recording(
-    bedside: Any, families_dir: Path, tmp_path: Path
+    medge: Any, bedside: Any, families_dir: Path, tmp_path: Path
 ) -> None:
     """The daemon says so; the replay is of the port alone."""
     text = bedside.config.read_text().replace(
@@ -85,7 +80,7 @@ def test_what_has_no_port_runs_beside_a_recording(
         assert refused.returncode == 2 and "port" in refused.stderr
 
 
-def test_replay_against_a_golden(bedside: Any, tmp_path: Path) -> None:
+def test_replay_against_a_golden(medge: Any, bedside: Any, tmp_path: Path) -> None:
     recording, golden = tmp_path / "ward.rec", tmp_path / "golden.jsonl"
     assert medge("record", str(bedside.config), str(recording), "--seconds", "8").returncode == 0
     config = str(bedside.config)

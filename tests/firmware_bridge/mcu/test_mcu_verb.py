@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,20 +16,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-def medge(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edge.cli", "mcu", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_who_is_there_and_how_it_is(board: Any, make_image: Callable[..., bytes]) -> None:
+def test_who_is_there_and_how_it_is(
+    medge: Any, board: Any, make_image: Callable[..., bytes]
+) -> None:
     board.make(make_image((1, 2, 3)))
     board.power_on()
-    done = medge(board.port)
+    done = medge("mcu", board.port)
     assert done.returncode == 0, done.stderr
     assert ", firmware 1.2.3+0, last reset " in done.stdout
     assert "alarm HIGH (sounds), line ACTIVE" in done.stdout
     assert "mcu-untrusted: state " in done.stdout  # no host beats
-    found = json.loads(medge(board.port, "--json").stdout)
+    found = json.loads(medge("mcu", board.port, "--json").stdout)
     assert found["identity"]["firmware"] == "1.2.3+0"
     assert found["heartbeat"]["line"] == "ACTIVE"
     assert list(found["conditions"]) == ["mcu-untrusted"]
@@ -39,39 +34,43 @@ def test_who_is_there_and_how_it_is(board: Any, make_image: Callable[..., bytes]
     assert {tuple(row[2:]) for row in board.lines("alarm")} == {("high", "sounds", "active")}
 
 
-def test_a_port_where_nobody_speaks_the_wire(tmp_path: Path) -> None:
+def test_a_port_where_nobody_speaks_the_wire(medge: Any, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     try:
-        done = medge(os.ttyname(theirs))
+        done = medge("mcu", os.ttyname(theirs))
     finally:
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 1
     assert "no microcontroller that speaks this medge_link.h" in done.stdout
     assert "mcu-silent" in done.stdout
-    done = medge(tmp_path / "none")
+    done = medge("mcu", tmp_path / "none")
     assert (done.returncode, done.stdout) == (3, "")
     assert "plug the device in" in done.stderr
 
 
 @pytest.mark.slow
-def test_an_update_by_hand(board: Any, make_image: Callable[..., bytes], tmp_path: Path) -> None:
+def test_an_update_by_hand(
+    medge: Any, board: Any, make_image: Callable[..., bytes], tmp_path: Path
+) -> None:
     pytest.importorskip("smpclient")
     board.make(make_image((1, 0, 0)))
     board.power_on(trial_ms=60_000)
     new = tmp_path / "new.bin"
     new.write_bytes(make_image((1, 1, 0)))
-    done = medge(board.port, "--firmware", new)
+    done = medge("mcu", board.port, "--firmware", new)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{board.port}: firmware 1.1.0+0 runs, is well and is kept\n"
     assert "upload 100 %" in done.stderr and "prove, then confirm" in done.stderr
-    again = json.loads(medge(board.port, "--firmware", new, "--json").stdout)
+    again = json.loads(medge("mcu", board.port, "--firmware", new, "--json").stdout)
     assert (again["version"], again["outcome"]["result"]) == ("1.1.0+0", "already")
 
 
-def test_a_file_that_is_no_image_is_refused_before_the_port_is_touched(tmp_path: Path) -> None:
-    done = medge("nowhere", "--firmware", tmp_path / "none.bin")
+def test_a_file_that_is_no_image_is_refused_before_the_port_is_touched(
+    medge: Any, tmp_path: Path
+) -> None:
+    done = medge("mcu", "nowhere", "--firmware", tmp_path / "none.bin")
     assert done.returncode == 2 and "name a signed .bin" in done.stderr
     (tmp_path / "short.bin").write_bytes(b"no image")
-    done = medge("nowhere", "--firmware", tmp_path / "short.bin")
+    done = medge("mcu", "nowhere", "--firmware", tmp_path / "short.bin")
     assert done.returncode == 2 and "too short for an MCUboot image" in done.stderr
