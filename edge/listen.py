@@ -89,7 +89,7 @@ def _told(message: LinkMessage) -> list[str]:
     if isinstance(message, LinkUp):
         return ["link up"]
     if isinstance(message, LinkLost):
-        return [f"link lost: {message.reason.value}: {message.detail}"]
+        return [f"link lost: {message.text}"]
     if isinstance(message, Alert):
         what = "began" if message.active else "ended"
         about = f" of {message.channel}" if message.channel else ""

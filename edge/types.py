@@ -41,7 +41,9 @@ class Waveform:
     `t_ns` is the time of `samples[0]`, `received_ns` when its last byte arrived at the host.
     `seq` counts samples since the source was opened, lost ones included, so `seq` jumping ahead of
     the previous block's end is a gap of that many samples. `samples` is float32 `[n]` in `unit`.
-    `rail` is the magnitude, in `unit`, at which the converter saturates (None: unknown).
+    `channel` is its MDC reference id. `leads_off`: the device reports a fault of this channel, of
+    whatever kind. `rail` is the magnitude, in `unit`, at which the converter saturates (None:
+    unknown).
     """
 
     t_ns: int
@@ -58,7 +60,8 @@ class Waveform:
 
 @dataclass(frozen=True, slots=True)
 class SourceLost:
-    """The source went away at `t_ns` (unplugged, silent, end of file); it may come back."""
+    """The source went away at `t_ns` (unplugged, silent, end of file), or sends what is not wanted;
+    it may come back."""
 
     t_ns: int
     source: str
@@ -110,9 +113,9 @@ class Latency:
     """Event to verdict in parts, milliseconds. `None`: that part did not take place.
 
     filter: group delay of the causal filters. window: signal needed after the event. acquire: last
-    needed sample to bytes at the host. front: codec, filters, trigger, cutting. queue: window
-    complete to preprocess begun. transport: to
-    the engine process and back, less infer. total: event to decided; commit comes after it.
+    needed sample to bytes at the host. front: codec, filters, trigger, cutting. queue: window cut
+    to preprocess begun. transport: to the engine process and back, less infer. total: event to
+    decided; commit comes after it.
     """
 
     filter: float | None = None
@@ -160,7 +163,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Findings with a verdict. `t_ns` is the event's time; `age_ms` that of the newest sample.
+    """Findings with a verdict. `t_ns` is the event's time; `age_ms` that of its evidence's end.
     `detail` says what else must be known (values that were not taken); `because` is the id of the
     result that this one rests on, where a chain led to it."""
 

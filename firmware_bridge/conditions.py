@@ -41,8 +41,7 @@ class LinkCondition:
         code = CODES[message.reason]
         if self._active is not None and self._active.code == code:
             return []
-        text = f"{message.reason.value}: {message.detail}"
-        alert = Alert(code, AlertKind.TECHNICAL, PRIORITY, True, text, t_ns=message.t_ns)
+        alert = Alert(code, AlertKind.TECHNICAL, PRIORITY, True, message.text, t_ns=message.t_ns)
         return self._change(alert, message.t_ns)
 
     def _change(self, to: Alert | None, t_ns: int) -> list[Alert]:

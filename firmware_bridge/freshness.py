@@ -62,7 +62,7 @@ class Freshness:
 
     def __init__(self, limits_s: Mapping[str, float] = EPISODIC_S) -> None:
         self._limits_s = limits_s
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[str, _Channel] = {}  # by MDC id, of samples by the name of their feed
         self.staled = 0
 
     def saw(self, message: LinkMessage, now_ns: int) -> list[Numeric | Alert]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from firmware_bridge.errors import DialogueError, LinkError
 from firmware_bridge.ports import Connecting, is_once, look_every_s, peers_of
 from firmware_bridge.ports import open_port as open_any
-from firmware_bridge.session import NS_PER_S, Event, Session, State
+from firmware_bridge.session import NS_PER_S, Event, Session, State, earliest
 from firmware_bridge.types import (
     Alert,
     Another,
@@ -55,9 +55,10 @@ def retry_delay_s(failures: int, random01: float) -> float:
 class Link:
     """A device on a port, for as long as it is wanted; on a capture, until that is over.
 
-    Its times are real time, not a replay's: they measure the patience with a device.
+    Its timeouts are of the caller's clock as they stand, at whatever speed that runs: they measure
+    the patience with a device.
 
-    `path` is an address as `ports.open_port` takes it. `join` accepts a board that streams already,
+    `address` is one as `ports.open_port` takes it. `join` accepts a board that streams already,
     without the reset that makes its settings known. `seq` of each feed's samples goes on over a
     loss, moved on by the time it lasted.
     """
@@ -65,18 +66,18 @@ class Link:
     def __init__(
         self,
         device: Device,
-        path: str,
+        address: str,
         *,
         join: bool = False,
         open_port: Callable[[str, Wire], Port | Connecting] = open_any,
         random01: Callable[[], float] | None = None,
     ) -> None:
         self._device = device
-        self._path = path
+        self._address = address
         self._join = join
         self._open_port = open_port
         # Different for every port, the same in every run: a replay retries at the same times.
-        self._random01 = random01 or random.Random(path).random
+        self._random01 = random01 or random.Random(address).random
         self._port: Port | None = None
         self._connecting: tuple[Connecting, int] | None = None  # and until when
         self._session = Session(device.dialogue)
@@ -96,7 +97,6 @@ class Link:
         self._bad_seconds = 0  # and how often in a row it was too much
         self._feeds: dict[str, _Feed] = {}
         self._peers = 1
-        self._alerts: set[tuple[str, str]] = set()  # that last: code and channel
         self._held: dict[tuple[str, str], Alert] = {}  # said before the link was up
 
     @property
@@ -127,13 +127,12 @@ class Link:
             return self._connecting[1]
         if self._port is None:
             return self._retry_at_ns
-        due = (self._session.next_ns(), self._look_at_ns)
-        return min((t for t in due if t is not None), default=None)
+        return earliest(self._session.next_ns(), self._look_at_ns)
 
     def open(self, now_ns: int) -> list[LinkMessage]:
         """Try to open the port for the first time. A failure is retried by `poll`, not raised."""
         if self.fileno() is not None or self._retry_at_ns is not None:
-            raise DialogueError(f"link to {self._path} is open already")
+            raise DialogueError(f"link to {self._address} is open already")
         return self._connect(now_ns)
 
     def poll(self, now_ns: int) -> list[LinkMessage]:
@@ -174,7 +173,7 @@ class Link:
     def _connect(self, now_ns: int) -> list[LinkMessage]:
         self._retry_at_ns = None
         try:
-            opened = self._open_port(self._path, self._device.wire)
+            opened = self._open_port(self._address, self._device.wire)
         except LinkError as error:
             return self._not_opened(str(error), now_ns)
         if isinstance(opened, Connecting):
@@ -192,7 +191,7 @@ class Link:
             return self._opened(port, now_ns)
         if now_ns >= until_ns:
             how = f"no answer within {CONNECT_S:g} s"
-            detail = f"{self._path} cannot be reached ({how}); check the network"
+            detail = f"{self._address} cannot be reached ({how}); check the network"
             return self._not_opened(detail, now_ns)
         return []
 
@@ -278,17 +277,10 @@ class Link:
             self._told = None
             self._judged_ns, self._judged = now_ns, self._decoder.counters
             out.append(LinkUp(now_ns))
-            for alert in self._held.values():
-                self._tell(alert, out)
+            out += self._held.values()
             self._held.clear()
         if isinstance(value, SampleBlock):
             value = self._feeds.setdefault(value.feed, _Feed()).placed(value, now_ns)
-        self._tell(value, out)
-
-    def _tell(self, value: Value, out: list[LinkMessage]) -> None:
-        if isinstance(value, Alert):
-            alert = value.code, value.channel
-            (self._alerts.add if value.active else self._alerts.discard)(alert)
         out.append(value)
 
     def _on(self, event: Event, now_ns: int) -> None:
@@ -360,7 +352,6 @@ class Link:
     def _forget(self) -> None:
         """Nothing of before is of what comes."""
         self._judged, self._bad_seconds = self._decoder.counters, 0
-        self._alerts.clear()
         self._held.clear()
         for feed in self._feeds.values():
             feed.began_anew = True

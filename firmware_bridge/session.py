@@ -21,6 +21,11 @@ Bytes = Union[bytes, Callable[[int], bytes]]
 """What to send: fixed, or made from how many times the session has sent something before."""
 
 
+def earliest(*times_ns: int | None) -> int | None:
+    """The first of these deadlines; None where there is none."""
+    return min((t for t in times_ns if t is not None), default=None)
+
+
 class State(Enum):
     """Where a dialogue can be."""
 

@@ -1,7 +1,9 @@
 """What a device says, as frozen values, and what a device is, as data.
 
-No clock here: a decoder does not know when its bytes arrived, its caller does. Times of the host
-are added by `link` (`t_ns`, monotonic nanoseconds of the caller's clock). `device_ns` is the
+No clock here: a decoder does not know when its bytes arrived, its caller does. `t_ns`, monotonic
+nanoseconds of the caller's clock, is added by `link` to alerts and to what becomes of the link;
+values and samples have none but that of the poll that gave them, and are placed in time by who
+hears them (`clockmodel`). `device_ns` is the
 device's own clock in nanoseconds, whatever its epoch: times of one device compare, others do not.
 """
 
@@ -90,8 +92,9 @@ class Alert:
 
     `code` is an MDC event id (MDC_EVT_...) where there is one, else "<device>:<its own code>";
     `text` is as the device says it. `channel` is the MDC id of the measurement concerned, "" for
-    none. `active` False ends it. A device that only shows levels is watched: each change is said
-    once. `t_ns` is when it was heard, or its cause was noticed; None until a link has heard it.
+    none; of samples that became stale, their `Feed.name`. `active` False ends it. A device that
+    only shows levels is watched: each change is said once. `t_ns` is when it was heard, or its
+    cause was noticed; None until a link has heard it.
     """
 
     code: str
@@ -145,7 +148,8 @@ class Counters:
     the few bytes still pending.
 
     `rejects` counts frames by what was wrong with them; `resyncs` is how often a frame was found
-    again after at least one byte had to be skipped.
+    again after at least one byte had to be skipped. `lost` are samples, where the device numbers
+    them.
     """
 
     received_bytes: int = 0
@@ -239,13 +243,13 @@ class Device:
 
 
 class Loss(str, Enum):
-    """Why a link is down."""
+    """Why a link is down, or has begun anew."""
 
     ABSENT = "absent"  # the port cannot be opened
     UNPLUGGED = "unplugged"  # the port was there and vanished
     SILENT = "silent"  # the port is open and nothing comes
     GARBAGE = "garbage"  # bytes come, none of them are what was waited for
-    REFUSED = "refused"  # the device itself says that it cannot
+    REFUSED = "refused"  # the device itself says that it cannot, or has begun anew
     ANOTHER = "another"  # somebody else is at the other end now: a patient, or a device
 
 
@@ -263,6 +267,11 @@ class LinkLost:
     t_ns: int
     reason: Loss
     detail: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.reason.value}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,28 +57,30 @@ class Lane(Protocol):
 
 
 class Outlet:
-    """Where results go: at once to the sinks of this process, then to the journal."""
+    """Where results go: at once to the listeners in this process, then to the journal."""
 
-    def __init__(self, writer: JournalWriter, sinks: Iterable[Callable[[Result], None]]) -> None:
+    def __init__(
+        self, writer: JournalWriter, listeners: Iterable[Callable[[Result], None]]
+    ) -> None:
         self._writer = writer
-        self._sinks = tuple(sinks)
+        self._listeners = tuple(listeners)
         self.results: Counter[str] = Counter()
 
     def emit(self, result: Result) -> None:
         """One result."""
-        self._count(result)
+        self._tell(result)
         self._writer.submit(result)
 
     def keep(self, kept: Kept, result: Result | None = None) -> int:
         """The same, with what its source must know after a restart: see `JournalWriter.keep`."""
         if result is not None:
-            self._count(result)
+            self._tell(result)
         return self._writer.keep(kept, result)
 
-    def _count(self, result: Result) -> None:
+    def _tell(self, result: Result) -> None:
         self.results[kind_of(result)] += 1
-        for sink in self._sinks:
-            sink(result)
+        for listener in self._listeners:
+            listener(result)
 
 
 class Core:

@@ -20,6 +20,7 @@ from edge.daemon.progress import Owed, Progress, pack_progress
 from edge.log import log
 from edge.store.journal import Kept
 from edge.types import Diagnosis, Latency, Reason, SourceLost, Withheld
+from firmware_bridge.session import earliest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,8 +108,7 @@ class ItemLane:
 
     def next_deadline_ns(self) -> int | None:
         """When silence has to be said."""
-        due = (self._source.next_deadline_ns(), self._silent_at_ns())
-        return min((t for t in due if t is not None), default=None)
+        return earliest(self._source.next_deadline_ns(), self._silent_at_ns())
 
     def poll(self) -> None:
         """Take what has come, ask the next thing if none is out, say that nothing comes."""

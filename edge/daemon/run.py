@@ -115,12 +115,12 @@ def assembled(
     *,
     clock: Clock,
     record: str | None = None,
-    sinks: Sequence[Callable[[Result], None]] = (),
+    listeners: Sequence[Callable[[Result], None]] = (),
 ) -> Iterator[Daemon]:
     """Everything of one daemon, opened; closed in reverse, what was decided being committed.
 
-    `record` names a new file for the bytes of monitors' ports. `sinks` see results at once. Raises
-    `StartError` or `LinkError` when it cannot start.
+    `record` names a new file for the bytes of monitors' ports. `listeners` see results at once.
+    Raises `StartError` or `LinkError` when it cannot start.
     """
     prepared = prepare(settings)
     with ExitStack() as stack:
@@ -133,7 +133,7 @@ def assembled(
         writer = stack.enter_context(_writer(settings, digests, ids, anchor))
         kept = stack.enter_context(_recording(record, settings, served, anchor)) if record else None
         sources = [stack.enter_context(_opened(part, kept, clock)) for part in settings.sources]
-        outlet = Outlet(writer, sinks)
+        outlet = Outlet(writer, listeners)
         wiring = Wiring(settings, served, ids, anchor, clock, outlet, writer.kept)
         lanes = [wiring.lane(p, source) for p, source in zip(settings.sources, sources)]
         core = Core(lanes, [each.desk for each in served.values()], outlet, writer, clock)

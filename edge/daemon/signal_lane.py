@@ -13,6 +13,7 @@ import numpy as np
 
 from edge.pipeline.decide import Marks
 from edge.types import SourceLost, Window
+from firmware_bridge.session import earliest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +74,7 @@ class SignalLane:
         return self._source.fileno()
 
     def next_deadline_ns(self) -> int | None:
-        due = (self._source.next_deadline_ns(), self._front.next_deadline_ns())
-        return min((t for t in due if t is not None), default=None)
+        return earliest(self._source.next_deadline_ns(), self._front.next_deadline_ns())
 
     def poll(self) -> None:
         """Samples in, windows to the engine."""

@@ -105,7 +105,7 @@ def _play(
         shown = stack.enter_context(view(as_json, f"medge demo: record {RECORD}"))
         collected = Collected(seconds=seconds, start_s=start_s, speed=speed)
         daemon = stack.enter_context(
-            assembled(config, clock=clock, sinks=(collected.results.append, shown.show))
+            assembled(config, clock=clock, listeners=(collected.results.append, shown.show))
         )
         limit_ns = clock.now_ns() + int((seconds + GRACE_S * speed) * NS_PER_S)
         (monitor,) = daemon.sources

@@ -113,10 +113,9 @@ class Decider:
 
     def signal(self, item: BadSignal | NoBeat) -> Result:
         """What the front saw without the model: unusable signal, or silence on a good one."""
-        if isinstance(item, BadSignal):
-            self._rules.reset()
-            return self._withheld(item, item.reason, item.detail)
         self._rules.reset()
+        if isinstance(item, BadSignal):
+            return self._withheld(item, item.reason, item.detail)
         found = silence(item.name, item.t0_ns, item.t1_ns, item.silent_s)
         return self._diagnosis(item, (found,), None)
 

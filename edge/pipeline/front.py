@@ -61,7 +61,7 @@ class Front:
         return items
 
     def lost(self, event: SourceLost) -> list[Item]:
-        """The source went away: nothing is known from its last sample on."""
+        """The source went away: nothing is known from when it was last heard."""
         return self._nothing(event.t_ns, event.cause)
 
     def tick(self, now_ns: int) -> list[Item]:
@@ -128,14 +128,14 @@ class Front:
 
     def _unusable(self, first: int, end: int, reason: Reason) -> list[Item]:
         """Say why at once, and again every two seconds of signal."""
-        now_ns = self._time(end)
-        if self._bad is reason and now_ns - self._said_ns < REPEAT_NS:
+        end_ns = self._time(end)
+        if self._bad is reason and end_ns - self._said_ns < REPEAT_NS:
             return []
         if self._bad is not reason:
             self._bad, self._bad_from = reason, first
             self._silence.stop()
-        self._said_ns = now_ns
-        return [BadSignal(now_ns, self._unanswered_from(), now_ns, reason, "")]
+        self._said_ns = end_ns
+        return [BadSignal(end_ns, self._unanswered_from(), end_ns, reason, "")]
 
     def _nothing(self, t_ns: int, detail: str) -> list[Item]:
         """No samples: forget the stream, so that what comes next starts anew."""

@@ -3,7 +3,8 @@
 Owns finding the device, its link, and that what goes wrong is a technical condition: a lost link, a
 value that no longer comes, a fault that the device reports. Each is logged when it begins and when
 it ends, with its code, and handed on as an `Alert`; so are the alarms that the device raises about
-the patient. Of those that last when the link is lost no end is told: nobody knows it.
+the patient. Of what the device itself reported no end is told when the link is lost: nobody knows
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from firmware_bridge.errors import BridgeError
 from firmware_bridge.freshness import Freshness
 from firmware_bridge.link import Link
 from firmware_bridge.ports import open_port
-from firmware_bridge.session import State
+from firmware_bridge.session import State, earliest
 from firmware_bridge.types import Alert, AlertKind, LinkLost, Loss
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ class Attached:
 
     def next_deadline_ns(self) -> int | None:
         """When `poll` has something to do even if nothing arrives."""
-        due = (self._link.next_deadline_ns(), self._freshness.next_ns())
-        return min((t for t in due if t is not None), default=None)
+        return earliest(self._link.next_deadline_ns(), self._freshness.next_ns())
 
     def poll(self, now_ns: int) -> list[LinkMessage]:
         """What the device said and what became of it, in order. Never blocks."""
@@ -115,7 +115,8 @@ class Attached:
         return out
 
     def counters(self) -> dict[str, int]:
-        """What the wire did, and how often a value became too old."""
+        """What the wire did (`lost` and `duplicates` are of all that the device sends, `losses` of
+        the link), and how often a value became too old."""
         wire = self._link.counters
         return {
             "lost": wire.stream.lost,
@@ -127,16 +128,17 @@ class Attached:
             "staled": self._freshness.staled,
         }
 
-    def lost(self, message: LinkLost, now_ns: int) -> SourceLost:
+    def lost(self, message: LinkLost) -> SourceLost:
         """A loss of the link as one of its source."""
-        return SourceLost(now_ns, self._source, f"{message.reason.value}: {message.detail}")
+        return SourceLost(message.t_ns, self._source, message.text)
 
     def close(self) -> None:
         self._link.close()
 
 
 def _say(source: str, alert: Alert) -> None:
-    """Its code and never its text, which is for people and may say anything."""
+    """Its code and never its text, which is for people and may say anything. A device without codes
+    (ge-s5) has the words of the alarm for one."""
     code, channel, priority = alert.code, alert.channel, alert.priority.value
     technical = alert.kind is AlertKind.TECHNICAL
     if technical and alert.active:

@@ -140,11 +140,11 @@ class Monitor:
             elif isinstance(message, LinkLost):
                 self._end_clock()
                 self._faults.clear()
-                out.append(self._attached.lost(message, now_ns))
+                out.append(self._attached.lost(message))
         return out
 
     def counters(self) -> dict[str, int]:
-        """Samples received and lost, gaps, and what the wire did."""
+        """Samples `received` and `gaps` of this channel, and what the wire did."""
         return {"received": self._received, "gaps": self._gaps, **self._attached.counters()}
 
     def close(self) -> None:

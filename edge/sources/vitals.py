@@ -24,6 +24,7 @@ from edge.units import require_unit
 from firmware_bridge.clockmodel import DeviceClock
 from firmware_bridge.freshness import EPISODIC_S
 from firmware_bridge.nomenclature import TERMS
+from firmware_bridge.session import earliest
 from firmware_bridge.types import LinkLost, Loss, Numeric, Validity
 
 if TYPE_CHECKING:
@@ -104,8 +105,7 @@ class Vitals:
         return self._attached.fileno()
 
     def next_deadline_ns(self) -> int | None:
-        due = (self._attached.next_deadline_ns(), self._end_ns)
-        return min((t for t in due if t is not None), default=None)
+        return earliest(self._attached.next_deadline_ns(), self._end_ns)
 
     def poll(self, now_ns: int) -> list[Given | SourceLost]:
         """What the device lost, and the next row when the one before is settled."""
@@ -117,7 +117,7 @@ class Vitals:
                 self._take(message, now_ns)
             elif isinstance(message, LinkLost):
                 self._counts["gaps"] += 1
-                out.append(self._attached.lost(message, now_ns))
+                out.append(self._attached.lost(message))
                 if message.reason is Loss.ANOTHER:
                     self._begin(now_ns)
         while self._end_ns is not None and self._end_ns <= now_ns:
@@ -132,7 +132,8 @@ class Vitals:
         self._open = True
 
     def counters(self) -> dict[str, int]:
-        """Values `received` and of those `unusable`, gaps, and what the wire did."""
+        """Values `received`, of which some say that there is none, and of those `unusable`; losses
+        of the link as `gaps`, and what the wire did."""
         return {**self._attached.counters(), **self._counts}
 
     def close(self) -> None:

@@ -168,6 +168,11 @@ class Decoder(Stepping):
             self._accept(packets[:n], slots)
         return n * PACKET_BYTES
 
+    @property
+    def _due(self) -> bool:
+        """Whether a packet is due here: directly after a trusted one."""
+        return self._last is not None and not self._since
+
     def _judge(self, buffer: bytes, at: int) -> int:
         """Duplicates, then rules 2 and 3, for a well-formed packet that was not expected."""
         packet = buffer[at : at + PACKET_BYTES]
@@ -177,8 +182,7 @@ class Decoder(Stepping):
         if len(buffer) - at < 3 * PACKET_BYTES:
             return 0
         if not self._in_order(buffer[at : at + 3 * PACKET_BYTES]):
-            due = self._last is not None and not self._since
-            return self._reject("counter" if due else "unconfirmed", buffer, at)
+            return self._reject("counter" if self._due else "unconfirmed", buffer, at)
         lost = 0 if self._last is None else _ahead(self._last, packet) - 1
         self._accept(np.frombuffer(packet, np.uint8).reshape(1, PACKET_BYTES), lost % 256)
         return PACKET_BYTES
@@ -220,12 +224,12 @@ class Decoder(Stepping):
 
     def _reject(self, reason: str, buffer: bytes, at: int) -> int:
         """Count a frame that was due or complete but is not one, and look on from its next byte."""
-        if reason == "unconfirmed" or (self._last is not None and not self._since):
+        if reason == "unconfirmed" or self._due:
             self._rejects[reason] += 1
         return self._set_aside(buffer[at : at + 1])
 
     def _skip_to_header(self, buffer: bytes, at: int) -> int:
-        if self._last is not None and not self._since:
+        if self._due:
             self._rejects["header"] += 1
         end = buffer.find(HEADER, at)
         return self._set_aside(buffer[at:end] if end >= 0 else buffer[at:])

@@ -95,7 +95,7 @@ class Framer:
         return verdict
 
     def _expected(self) -> bool:
-        """Rules 1 and 2."""
+        """Whether a frame is due here, by rules 1 and 2."""
         if not self._locked or self._since > self._reach_bytes:
             return False
         return self._since == 0 or self._since % self._slot_bytes == 0
@@ -116,15 +116,9 @@ class Framer:
             self.tally["text_bytes"] += 1
             out.append((0, buffer[at : at + 1]))
             return 1
-        if self._locked and self._on_grid():
+        if self._expected():
             self.rejects[reason] += 1
         return self._skip()
-
-    def _on_grid(self) -> bool:
-        """Whether a frame was due here: directly after the last one, or a slot later."""
-        if self._since == 0:
-            return True
-        return self._since <= self._reach_bytes and self._since % self._slot_bytes == 0
 
     def _skip(self) -> int:
         self._since += 1

@@ -188,7 +188,7 @@ class Decoder:
         self._ends: dict[str, int] = {}  # of each feed, the number of its next sample
         self._heard_s: dict[int, int] = {}  # when values and waves were last heard
         self._alarms: dict[str, Priority] = {}
-        self._damaged = 0  # records, when alarms were last asked for
+        self._damaged = 0  # records, as of the last one
         self._is_torn = False  # since then something was lost
         self._asked_s: int | None = None
         self._ecg1 = ""  # its channel, by the last values
@@ -269,14 +269,14 @@ class Decoder:
             samples[:] = np.nan
         channels = (self._ecg1,) if is_ecg1 else ()
         block = SampleBlock(seq, lost, feed.rate_hz, feed.unit, samples, feed.name, channels)
-        return [block, *self._lead(feed, bool(status & WAVE_LEAD_OFF))]
+        return [block, *self._lead_off(feed, bool(status & WAVE_LEAD_OFF))]
 
     def _doubt_lead(self, label: int) -> None:
         """The label of a wave changes with its lead, before values say which one it is now."""
         self._lead_in_doubt |= self._ecg1_label not in (None, label)
         self._ecg1_label = label
 
-    def _lead(self, feed: Feed, off: bool) -> list[Message]:
+    def _lead_off(self, feed: Feed, off: bool) -> list[Message]:
         """A wave says at once what the next displayed values would say up to 5 s later."""
         if feed.channels != (LEADS_OFF.channel,):
             return []
