@@ -112,7 +112,7 @@ def open_serial(address: Address, wire: Wire) -> Port:
     `?baud=` sets another rate than the device's usual one. Raises `LinkError` when it is absent,
     forbidden or in use.
     """
-    path, wire = address.path, _rated(address, wire)
+    path, wire = address.path, _settable(address.path, _rated(address, wire))
     try:
         import serial
     except ImportError as error:
@@ -152,6 +152,12 @@ def _rated(address: Address, wire: Wire) -> Wire:
             "write it as serial:///dev/ttyUSB0?device=name, with &baud=9600 for another rate",
         )
     return replace(wire, baud=int(baud))
+
+
+def _settable(path: str, wire: Wire) -> Wire:
+    """A pseudo-terminal has no parity, and to ask it twice for one is an error (glibc tcsetattr)."""
+    is_pty = Path(path).resolve().parent == Path("/dev/pts")
+    return replace(wire, parity="N") if is_pty else wire
 
 
 def _tell_empty_from_gone(fd: int) -> None:

@@ -99,10 +99,11 @@ def check(config: str) -> int:
     for name, each in prepared.items():
         digest, chosen = each.bundle.digest[:12], each.chosen
         print(f"bundle {name} {digest} on {chosen.backend} {chosen.precision}")
-    for part in settings.sources:
-        with _opened(part, None, clock) as source:
+    with ExitStack() as stack:  # all at once, as two may want the same port
+        for part in settings.sources:
+            source = stack.enter_context(_opened(part, None, clock))
             how = source.reached(clock) if hasattr(source, "reached") else "ready"
-        print(f"source {source.name}: {how}, for {part.bundle}")
+            print(f"source {source.name}: {how}, for {part.bundle}")
     for link in settings.chain:
         print(f"chain {link.from_} > {link.to}")
     print("ready to run")

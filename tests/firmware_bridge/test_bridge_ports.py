@@ -22,6 +22,7 @@ import pytest
 from firmware_bridge import network_ports, ports
 from firmware_bridge.address import parse
 from firmware_bridge.devices import DEVICES, cyton, device
+from firmware_bridge.emulators.pty import Pty
 from firmware_bridge.errors import AddressError, LinkError
 from firmware_bridge.link import CONNECT_S, Link
 from firmware_bridge.ports import Connecting, open_port, peers_of, stable_path
@@ -404,6 +405,19 @@ def test_a_capture_for_which_no_descriptor_is_left_says_so(tmp_path: Path) -> No
         assert descriptors() == before
     with left(3):  # control: it needs no more
         open_port(f"file://{tmp_path}/capture.bin", WIRE).close()
+
+
+def test_a_device_with_parity_is_opened_again_on_a_pty(tmp_path: Path) -> None:
+    """Which has none: what was set by the first must not be an error for the next."""
+    line = Pty(tmp_path / "port")
+    line.plug()
+    for _ in range(3):
+        port = open_port(str(tmp_path / "port"), Wire(19_200, parity="E"))
+        assert not isinstance(port, Connecting)
+        port.write(b"x")
+        assert line.wait(1.0) == b"x"
+        port.close()
+    line.unplug()
 
 
 def test_a_plain_name_has_a_stable_one(tmp_path: Path) -> None:

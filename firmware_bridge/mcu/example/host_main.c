@@ -308,7 +308,7 @@ int main(int argc, char **argv)
     const char *erase_ms = option(argc, argv, "--erase-ms");
     const char *noisy = option(argc, argv, "--noise");
     const char *trial_ms = option(argc, argv, "--trial-ms");
-    const uint64_t trial_us = 1000u * strtoull((trial_ms != NULL) ? trial_ms : "10000", NULL, 10);
+    const uint64_t trial_us = 1000u * strtoull((trial_ms != NULL) ? trial_ms : "30000", NULL, 10);
     if ((flash == NULL) || ((factory == NULL) == (link_path == NULL)) || (flash_open(flash) != 0)) {
         (void)fprintf(stderr, "usage: host_main --flash FILE (--factory IMAGE | --port LINK)\n");
         return 2;

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import edge
+from firmware_bridge.emulators.pty import Pty
 
 REFERENCE = Path(edge.__file__).parent / "reference"
 KEYS = sorted((REFERENCE / "keys").glob("*.pub"))
@@ -107,6 +108,19 @@ def test_wrong_key(medge: Any, tmp_path: Path) -> None:
     done = medge("run", str(file))
     assert done.returncode == 2
     assert "bed" in one_line(done)
+
+
+@pytest.mark.parametrize("verb", ["run", "check"])
+def test_two_sources_on_one_port(medge: Any, tmp_path: Path, verb: str) -> None:
+    line = Pty(tmp_path / "nothing")
+    line.plug()
+    config = Path(written(tmp_path))
+    source = config.read_text().split("[[sources]]")[1]
+    config.write_text(config.read_text() + f'[[sources]]{source}name = "again"\n')
+    done = medge(verb, str(config))
+    line.unplug()
+    assert done.returncode == 3
+    assert "close other programs that use it" in done.stderr
 
 
 def test_unit_that_is_not_the_devices(medge: Any, tmp_path: Path) -> None:
