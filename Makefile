@@ -37,7 +37,7 @@ mcu-cuts: .venv/.test
 mcu-mutants: .venv/.test
 	MEDGE_ALL_MUTANTS=1 .venv/bin/python -m pytest tests/firmware_bridge/mcu/test_mcu_mutants.py
 
-# At length what the tests do for seconds: an hour (corrupt) and some hours (fuzz) on two cores.
+# At length what the tests do for seconds: ten minutes (corrupt) and hours (fuzz) on two cores.
 fuzz: .venv/.test
 	.venv/bin/python tests/fuzz/decode.py --table 1000000
 

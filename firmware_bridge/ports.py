@@ -155,7 +155,7 @@ def _rated(address: Address, wire: Wire) -> Wire:
 
 
 def _settable(path: str, wire: Wire) -> Wire:
-    """A pseudo-terminal has no parity, and to ask it twice for one is an error (glibc tcsetattr)."""
+    """A pseudo-terminal has no parity; to ask it twice for one is an error (glibc tcsetattr)."""
     is_pty = Path(path).resolve().parent == Path("/dev/pts")
     return replace(wire, parity="N") if is_pty else wire
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -20,7 +20,7 @@ from firmware_bridge.types import Counters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from firmware_bridge.types import Message
+    from firmware_bridge.types import Decoder, Message
 
 HERE = Path(__file__).parent
 DAMAGED = 100_000
@@ -111,6 +111,40 @@ def test_control_the_campaign_sees_a_check_that_is_not_made(
     monkeypatch.setattr(check, none)
     with pytest.raises(AssertionError, match=f"{name} takes damaged frames"):
         corrupt.require_checked(name, corrupt.campaign(name, clean, 500))
+
+
+class Hoarder:
+    """A decoder that keeps what it hears: itself, or with `elsewhere` in the module."""
+
+    ELSEWHERE: ClassVar[list[bytes]] = []
+
+    def __init__(self, decoder: Decoder, *, elsewhere: bool) -> None:
+        self.decoder, self.kept, self.elsewhere = decoder, list[bytes](), elsewhere
+
+    def feed(self, data: bytes) -> list[Message]:
+        kept = Hoarder.ELSEWHERE if self.elsewhere else self.kept
+        kept += [data[i : i + 8] for i in range(0, len(data), 8)]
+        return self.decoder.feed(data)
+
+    @property
+    def counters(self) -> Counters:
+        return self.decoder.counters
+
+
+@pytest.mark.parametrize(("elsewhere", "said"), [(False, "grew by"), (True, "left")])
+def test_control_the_campaign_sees_memory_that_grows(
+    elsewhere: bool, said: str, beside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corrupt = beside("corrupt")
+    make, datagrams = corrupt.targets.decoder_of("nonin-8")
+    clean = corrupt.clean_frames("nonin-8")
+    hoarding = partial(Hoarder, elsewhere=elsewhere)
+    monkeypatch.setattr(
+        corrupt.targets, "decoder_of", lambda _: (lambda: hoarding(make()), datagrams)
+    )
+    with pytest.raises(AssertionError, match=f"nonin-8 {said}"):
+        corrupt.campaign("nonin-8", clean, 6000)
+    Hoarder.ELSEWHERE.clear()
 
 
 def test_every_target_says_what_its_check_lets_through(beside: Any) -> None:
