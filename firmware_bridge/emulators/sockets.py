@@ -34,7 +34,7 @@ class TcpPlace:
         self._listener.listen(1)
 
     def unplug(self) -> None:
-        for end in (self._peer, self._listener):
+        for end in (self._listener, self._peer):  # who sees the second go finds the first gone
             if end is not None:
                 end.close()
         self._peer = self._listener = None
