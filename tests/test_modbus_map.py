@@ -27,7 +27,7 @@ def written(tmp_path: Path) -> Path:
     named = re.findall(r"`(\w+\.toml)`.*?:\n\n```toml\n(.*?)^```", HOW_TO, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in named] == ["map.toml", "bedside.toml"]
     for name, text in named:
-        (tmp_path / name).write_text(text.replace("/dev/ttyUSB0", "port"))
+        (tmp_path / name).write_text(text.replace("/tmp/modbus", "port"))
     return tmp_path
 
 

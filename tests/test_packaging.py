@@ -32,6 +32,8 @@ RUN_BY = {
     "medge infer": "tests/export/test_readme_families.py",
     "medge synthesize": "tests/export/test_readme_families.py",
     "medge export": "tests/export/test_readme_export.py",
+    "openssl genpkey": "tests/edge/bundle/test_readme_install.py",
+    "openssl pkey": "tests/edge/bundle/test_readme_install.py",
     "medge bundle": "tests/edge/bundle/test_bundle_cli.py",
 }
 

@@ -19,10 +19,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Monitors")[1].split("\n## ")[0]
 
 
-def block(language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+def block(language: str, n: int = 0) -> str:
+    return re.findall(rf"^```{language}\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)[n]
 
 
 def test_the_table_is_what_the_devices_say() -> None:
@@ -39,8 +37,7 @@ def test_the_configuration_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_the_commands_run_as_they_stand_there(tmp_path: Path) -> None:
     """The emulated monitor says nothing unasked: `listen` asks it, and only hearing finds none."""
-    script = tmp_path / "faults.toml"
-    script.write_text('[[fault]]\nat_s = 2.0\nduration_s = 1.0\nkind = "bitflip"\n')
+    (tmp_path / "faults.toml").write_text(block("toml", 1))
     commands = block("sh").strip().replace("/tmp/monitor", "monitor")
     devices, emulate, listen, probe = commands.splitlines()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
