@@ -148,6 +148,8 @@ class Decoder:
         self._out.append(Send(response(frame.code, answer)))
         if frame.code == ICC:
             self._greeted, self._identified = True, False
+            if self._alerts.get("texts") == {}:
+                del self._alerts["texts"]  # it may be in standby when it has begun anew
             self._out.append(Sign(Event.READY))
         elif frame.code == STOP:
             self._out.append(Sign(Event.REFUSED, "the device has ended the communication"))

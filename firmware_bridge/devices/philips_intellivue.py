@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from firmware_bridge.devices.philips_messages import Operation, PollResult
     from firmware_bridge.devices.philips_values import Alarm, Wave
-    from firmware_bridge.types import Message
+    from firmware_bridge.types import AlertKind, Message
 
 SERIAL = Wire(115_200)
 
@@ -89,7 +89,7 @@ class Decoder:
         self._known: dict[tuple[int, int], dict[int, bytes]] = {}  # attributes of each object
         self._runs: dict[str, _Run] = {}  # by feed
         self._once: dict[str, Numeric] = {}  # what was said of measurements made now and then
-        self._alarms: dict[bool, dict[tuple[str, str, int], Alarm]] = {}  # of each list
+        self._alarms: dict[bool, dict[tuple[str, str, int, AlertKind], Alarm]] = {}  # of each list
         self._tally: Counter[str] = Counter()
         self._unused: Counter[str] = Counter()
 

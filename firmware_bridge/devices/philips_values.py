@@ -151,9 +151,10 @@ class Alarm:
     text: str
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """The same for the same alarm, whatever its priority and text."""
-        return self.code, self.channel, self.handle
+    def key(self) -> tuple[str, str, int, AlertKind]:
+        """The same for the same alarm, whatever its priority and text. A test is another one: what
+        it is a test of has ended."""
+        return self.code, self.channel, self.handle, self.kind
 
 
 def validity(state: int) -> Validity:

@@ -14,6 +14,7 @@ from firmware_bridge.devices import cyton
 from firmware_bridge.emulators.electrodes import WORN
 from firmware_bridge.emulators.emulated import Emulator
 from firmware_bridge.emulators.faults import Kind
+from firmware_bridge.errors import FaultScriptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +39,15 @@ class Board:
     """A Cyton without a cable. Same scene and seed: same bytes, however they are asked for.
 
     Its signal begins with the first `b` and never waits: what passes while nobody streams is gone.
-    `electrodes` are the patient's waves on channels 1, 2, ...
+    `electrodes` are the patient's waves on channels 1, 2, ... Raises `FaultScriptError` for a fault
+    of a channel that there is not.
     """
 
     def __init__(self, scene: Scene, electrodes: Sequence[str] = ELECTRODES, seed: int = 0) -> None:
+        for fault in scene.faults:
+            if fault.kind in WORN and fault.channel > cyton.CHANNELS:
+                cause = f"a Cyton has no channel {fault.channel}"
+                raise FaultScriptError(cause, f"use 1 to {cyton.CHANNELS}")
         self._scene = scene
         self._electrodes = electrodes
         self._noise_uv = np.random.default_rng(seed).normal(0.0, NOISE_UV, 4096)

@@ -204,6 +204,20 @@ def test_commands_of_the_device_are_answered(sent: bytes, answer: bytes, sign: E
     assert isinstance(second, Sign) and second.event is sign
 
 
+def test_a_device_that_begins_anew_is_not_taken_to_ventilate() -> None:
+    found = decoder()
+
+    def peak() -> Validity:
+        return next(m for m in found.feed(MEASURED) if isinstance(m, Numeric)).validity
+
+    found.feed(response(medibus.TEXTS))
+    assert peak() is Validity.VALID
+    found.feed(command(medibus.ICC))
+    assert peak() is Validity.QUESTIONABLE
+    found.feed(response(medibus.TEXTS))
+    assert peak() is Validity.VALID
+
+
 def test_a_new_realtime_configuration_is_fetched() -> None:
     messages = decoder().feed(command(medibus.REALTIME_CHANGED))
     assert [m.data for m in messages if isinstance(m, Send)] == [

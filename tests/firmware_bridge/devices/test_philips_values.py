@@ -470,6 +470,14 @@ def test_alarms_that_are_off_or_not_real() -> None:
     assert (demo.kind, demo.priority) == (AlertKind.OTHER, Priority.NONE)
 
 
+def test_an_alarm_that_becomes_a_test_ends_as_what_it_was() -> None:
+    decoder = intellivue.lan_decoder()
+    said(decoder, [], [alarm(274, 1, "LEADS OFF", source=0x0100)])
+    ended, begun = said(decoder, [], [alarm(274, 1, "LEADS OFF", 0x0400, source=0x0100)])
+    assert (ended.kind, ended.active) == (AlertKind.TECHNICAL, False)
+    assert (begun.kind, begun.active) == (AlertKind.OTHER, True)
+
+
 @pytest.mark.parametrize("size", [10, 17, 30])
 def test_an_alarm_that_is_cut_is_refused(size: int) -> None:
     decoder = intellivue.lan_decoder()

@@ -57,3 +57,10 @@ def test_a_script_that_cannot_be_shown_is_refused_with_what_can() -> None:
     require_shown(script, {Kind.ALARM, Kind.FLAT}, "'x'")
     with pytest.raises(FaultScriptError, match=r"'x' cannot show the fault 'alarm'; use: flat"):
         require_shown(script, {Kind.FLAT}, "'x'")
+
+
+def test_a_channel_that_the_device_has_not_is_refused() -> None:
+    for channel in (1, 8):
+        emulator("cyton").make(Scene(faults=(Fault(0.0, 1.0, Kind.LEAD_OFF, channel),)))
+    with pytest.raises(FaultScriptError, match="no channel 9; use 1 to 8"):
+        emulator("cyton").make(Scene(faults=(Fault(0.0, 1.0, Kind.LEAD_OFF, 9),)))
