@@ -27,7 +27,7 @@ class Check:
 
     def most(self, damaged: int) -> int:
         """How many of so many frames may be taken."""
-        return int(binom.isf(CHANCE, damaged, self.passes)) if self.passes else 0
+        return int(binom.isf(CHANCE, damaged, self.passes))
 
 
 def unseen_flips(weights: list[int | None], modulus: int) -> float:
@@ -57,9 +57,9 @@ SUM8_PASSES = FLIPPED * unseen_flips([*BYTE], 256) + CHANGED / 2**8
 # that is swapped, said twice or torn at its first byte is not missed before the packet's end.
 ORDER = 3 / 25 * (MOVED + 1 / 9 / 5)
 
-# Up to three flips are always seen at these lengths, the rest once in 65,536, if it had the right
-# length besides.
-CRC16 = Check("CRC-16", 0.0)
+# Up to three flips are always seen at these lengths. Bytes inserted before the last ones of a Modbus
+# answer, say, are taken for its end once in 65,536.
+CRC16 = Check("CRC-16", CHANGED / 2**16)
 SUM8 = Check("sum of 8 bits", SUM8_PASSES)
 SUM8_ORDER = Check("sum of 8 bits, no order", SUM8_PASSES + ORDER)
 SUM4 = Check("sum of half the bits", FLIPPED * unseen_flips(HALVES, 16) + CHANGED / 2**4)
