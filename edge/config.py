@@ -81,7 +81,7 @@ class Document(Strict, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True)
 class Part:
     """A source or sink: its registered kind, its factory, and its decoded options. A source feeds
-    the bundle of an id, and speaks of a bed; to a sink they mean nothing."""
+    the bundle of an id, or none, and speaks of a bed; to a sink they mean nothing."""
 
     kind: str
     factory: Any
@@ -177,7 +177,8 @@ def _check_wiring(config: Config) -> None:
     _require_once(config, "bundle", ids, "give each an id of its own")
     names = [part.name for part in config.sources]
     _require_once(config, "source", names, "give each a name of its own")
-    for part in config.sources:
+    feeding = [part for part in config.sources if part.bundle]
+    for part in feeding:
         _require_known(config, part.bundle, f"source '{part.name}'", ids)
     links = [f"{link.from_} > {link.to}" for link in config.chain]
     _require_once(config, "chain", links, "leave one of them out")
@@ -188,7 +189,7 @@ def _check_wiring(config: Config) -> None:
             raise StartError(
                 f"{config.path}: the chain comes back to '{link.from_}'", "leave one step out"
             )
-    fed = {part.bundle for part in config.sources}
+    fed = {part.bundle for part in feeding}
     for idle in [i for i in ids if not any(i in _after(config, start) for start in fed)]:
         raise StartError(
             f"{config.path}: nothing feeds bundle '{idle}'",
@@ -251,21 +252,33 @@ def _parts(
 
 def _sources(document: Document, file: Path) -> tuple[Part, ...]:
     """Which bundle each feeds may be left out where there is just one, its bed always."""
-    entries, wired = [], []
-    for i, entry in enumerate(document.sources):
-        bundle, bed = entry.get("bundle"), entry.get("bed", document.bed)
-        if bundle is None and len(document.bundles) == 1:
-            bundle = _id(document.bundles[0])
-        if not isinstance(bundle, str) or not isinstance(bed, str):
-            known = ", ".join(map(_id, document.bundles))
-            raise StartError(
-                f"{file}: [[sources]] {i + 1}: it must say which bundle it feeds, as a text",
-                f"add bundle = one of: {known}",
-            )
-        entries.append({key: x for key, x in entry.items() if key not in WIRED})
-        wired.append((bundle, bed))
+    entries = [{k: x for k, x in entry.items() if k not in WIRED} for entry in document.sources]
     parts = _parts(document, "sources", entries, file)
-    return tuple(replace(p, bundle=bundle, bed=bed) for p, (bundle, bed) in zip(parts, wired))
+    wired = []
+    for i, (part, entry) in enumerate(zip(parts, document.sources)):
+        where = f"{file}: [[sources]] {i + 1}"
+        bundle, bed = _fed(part, entry, document, where), entry.get("bed", document.bed)
+        if not isinstance(bed, str):
+            raise StartError(f"{where}: its bed is no text", "name the bed in quotes")
+        wired.append(replace(part, bundle=bundle, bed=bed))
+    return tuple(wired)
+
+
+def _fed(part: Part, entry: dict[str, Any], document: Document, where: str) -> str:
+    """The id of the bundle that a source feeds, empty of one that feeds none."""
+    bundle, known = entry.get("bundle"), [_id(each) for each in document.bundles]
+    if getattr(part.factory, "GIVES", "") is None:
+        if bundle is not None:
+            raise StartError(f"{where}: a {part.kind} feeds no bundle", "leave bundle out")
+        return ""
+    if bundle is None and len(known) == 1:
+        return known[0]
+    if not isinstance(bundle, str):
+        raise StartError(
+            f"{where}: it must say which bundle it feeds, as a text",
+            f"add bundle = one of: {', '.join(known)}",
+        )
+    return bundle
 
 
 def _part(

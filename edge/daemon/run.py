@@ -103,7 +103,7 @@ def check(config: str) -> int:
         for part in settings.sources:
             source = stack.enter_context(_opened(part, None, clock))
             how = source.reached(clock) if hasattr(source, "reached") else "ready"
-            print(f"source {source.name}: {how}, for {part.bundle}")
+            print(f"source {source.name}: {how}, for {part.bundle or 'the log alone'}")
     for link in settings.chain:
         print(f"chain {link.from_} > {link.to}")
     print("ready to run")

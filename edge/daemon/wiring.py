@@ -22,6 +22,7 @@ from edge.daemon.item_lane import ItemLane, Stage, Terms
 from edge.daemon.messages import Contract, Load
 from edge.daemon.progress import Progress, read_progress
 from edge.daemon.signal_lane import SignalLane
+from edge.daemon.watched_lane import WatchedLane
 from edge.errors import StartError
 from edge.log import log
 from edge.pipeline.course import read_saved
@@ -79,7 +80,8 @@ def prepare(settings: Config) -> dict[str, Prepared]:
         for options in settings.bundles
     }
     for part in settings.sources:
-        _require_fit(part, bundles[part.bundle])
+        if part.bundle:
+            _require_fit(part, bundles[part.bundle])
     for link in settings.chain:
         _require_chained(bundles[link.from_], bundles[link.to])
     engines = configuration.table("engines", settings.plugins)
@@ -177,6 +179,8 @@ class Wiring:
 
     def lane(self, part: Part, source: Any) -> Lane:
         """The lane of one opened source."""
+        if not part.bundle:
+            return WatchedLane(source, self.clock)
         served = self.served[part.bundle]
         _serve(source, served.bundle.manifest)
         if served.bundle.manifest.kind == SIGNAL:

@@ -1,5 +1,6 @@
 """Sources: where samples, texts, images and rows come from. Each factory carries its own strict
-`Options`, and in `GIVES` the kind of bundle that it feeds where that is not a signal's.
+`Options`, and in `GIVES` the kind of bundle that it feeds where that is not a signal's; None says
+that it feeds none.
 
 A source is made as `Factory(options)`, which opens nothing and starts no thread.
 """
@@ -19,6 +20,7 @@ SOURCES = {
     "images": "edge.sources.spool:IMAGES",
     "rows": "edge.sources.spool:ROWS",
     "vitals": "edge.sources.vitals:Vitals",
+    "device": "edge.sources.watched:Watched",
     "mcu": "edge.sources.mcu:Microcontroller",
 }
 

@@ -10,20 +10,23 @@ Implements the waveform output of the Puritan-Bennett 840 as the public reposito
 The rate of 50 Hz is from memory. There is no checksum: samples are trusted inside a breath alone,
 that is after its BS, when their line is two plain numbers in what a ventilator can do; other lines
 there count as one lost sample each, and their number is not known better. Where the breath number
-jumps, the missing breaths count as so many samples as the last whole one had.
+jumps, the missing breaths count as so many samples as the last whole one had. Who joins in the
+middle of a breath, or misses its BS, waits for the next one: samples until then say that the device
+is there, for `LONGEST_BREATH_S`.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from firmware_bridge.counting import Counting
-from firmware_bridge.session import listening
-from firmware_bridge.types import Device, Feed, SampleBlock, Wire
+from firmware_bridge.session import Event, State, Step, listening
+from firmware_bridge.types import Device, Feed, SampleBlock, Sign, Wire
 
 if TYPE_CHECKING:
     from firmware_bridge.types import Message
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 WIRE = Wire(38_400)
 RATE_HZ = 50.0
 SILENT_S = 2.0
+LONGEST_BREATH_S = 20.0  # three breaths a minute
 MAX_LINE_BYTES = 64
 MAX_MISSING_BREATHS = 100
 FLOW = Feed("flow", ("MDC_FLOW_AWAY",), RATE_HZ, "L/min", 0.1, -500.0, 500.0)
@@ -67,6 +71,7 @@ class Decoder(Counting):
         self._breath: int | None = None  # the number of the last one that began
         self._inside = False
         self._samples_in_breath = self._last_breath_samples = 0
+        self._samples_outside = 0
         self._skipped = False
         self._seq = self._lost = 0
         self._run: list[tuple[float, float]] = []
@@ -105,6 +110,11 @@ class Decoder(Counting):
         elif (match := _SAMPLE.fullmatch(line)) and self._inside:
             self._run.append((float(match[1]), float(match[2])))
             self._samples_in_breath += 1
+        elif match and self._samples_outside < LONGEST_BREATH_S * RATE_HZ:
+            self._samples_outside += 1
+            self._out.append(Sign(Event.ALIVE))
+            self._tally["text_bytes"] += len(line) + 1
+            return
         else:
             self._wrong(len(line) + 1)
             return
@@ -116,7 +126,8 @@ class Decoder(Counting):
         missing = 0 if self._breath is None else breath - self._breath - 1
         if 0 < missing <= MAX_MISSING_BREATHS:
             self._lose(missing * self._last_breath_samples)
-        self._breath, self._inside, self._samples_in_breath = breath, True, 0
+        self._breath, self._inside = breath, True
+        self._samples_in_breath = self._samples_outside = 0
 
     def _wrong(self, n: int) -> None:
         """A line that says nothing; inside a breath it was a sample."""
@@ -149,12 +160,17 @@ class Decoder(Counting):
         self._tally["skipped_bytes"] += n
 
 
+_LISTENING = listening(SILENT_S)
+_DIALOGUE = replace(
+    _LISTENING,
+    table={**_LISTENING.table, (State.LISTENING, Event.ALIVE): Step(State.LISTENING)},
+)
 DEVICE = Device(
     name="pb840-waves",
     title="Puritan-Bennett 840, waveforms",
     spec="Puritan-Bennett 840 waveform output, as mdpnp reads it",
     wire=WIRE,
-    dialogue=listening(SILENT_S),
+    dialogue=_DIALOGUE,
     decoder=Decoder,
     feeds=(FLOW, PRESSURE),
     sure_frames=100,

@@ -57,8 +57,8 @@ SUM8_PASSES = FLIPPED * unseen_flips([*BYTE], 256) + CHANGED / 2**8
 # that is swapped, said twice or torn at its first byte is not missed before the packet's end.
 ORDER = 3 / 25 * (MOVED + 1 / 9 / 5)
 
-# Up to three flips are always seen at these lengths. Bytes inserted before the last ones of a Modbus
-# answer, say, are taken for its end once in 65,536.
+# Up to three flips are always seen at these lengths. Bytes inserted before the last ones of a
+# Modbus answer, say, are taken for its end once in 65,536.
 CRC16 = Check("CRC-16", CHANGED / 2**16)
 SUM8 = Check("sum of 8 bits", SUM8_PASSES)
 SUM8_ORDER = Check("sum of 8 bits, no order", SUM8_PASSES + ORDER)

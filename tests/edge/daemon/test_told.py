@@ -26,15 +26,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-HEART_RATE = "MDC_ECG_HEART_RATE"
+HEART_RATE, PEAK = "MDC_ECG_HEART_RATE", "MDC_PRESS_AWAY_INSP_PEAK"
 FAULTS = {
     "philips-intellivue": [("alarm", 3.0, 3.0)],
     "cyton": [("stall", 3.0, 0.5), ("unplug", 9.0, 2.0)],  # its clock stands still: a restart
+    "medibus": [("alarm", 3.0, 3.0), ("unplug", 9.0, 2.0)],
 }
 TOLD = {
     ("philips-intellivue", "device_alarm", "MDC_EVT_HI"): HEART_RATE,
     ("gateway", "condition", "medge:stale"): HEART_RATE,
     ("cyton", "condition", "medge:device-absent"): "",
+    ("medibus", "device_alarm", "MDC_EVT_HI"): PEAK,
+    ("medibus", "condition", "medge:device-absent"): "",
 }
 """Source, what began and ended, and code: the channel."""
 MONITOR = """
@@ -46,6 +49,12 @@ port = "serial://{port}?device={name}"
 mdc = "MDC_ECG_ELEC_POTL_II"
 unit = "mV"
 rate_hz = 250.0
+"""
+WATCHED = """
+[[sources]]
+kind = "device"
+name = "medibus"
+port = "serial://{port}?device=medibus"
 """
 GATEWAY = """
 [[bundles]]
@@ -145,7 +154,10 @@ def test_conditions_alarms_and_clocks_are_told(ward: Callable[..., Any], tmp_pat
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     with emulated(tmp_path) as ports:
-        sources = [MONITOR.format(name=name, port=port) for name, port in ports.items()]
+        sources = [
+            (WATCHED if name == "medibus" else MONITOR).format(name=name, port=at)
+            for name, at in ports.items()
+        ]
         bed = ward(GATEWAY.format(port=port) + "".join(sources))
         bed.until(lambda: all(p.exists() for p in ports.values()), 20, "the emulated ports")
         daemon = bed.start()

@@ -17,8 +17,19 @@ from firmware_bridge.devices import device, pb840, pb840_waves
 from firmware_bridge.emulators.emulated import emulated
 from firmware_bridge.emulators.faults import Fault, Kind
 from firmware_bridge.emulators.patient import Scene
-from firmware_bridge.session import Event, State
-from firmware_bridge.types import Alert, AlertKind, Numeric, Priority, SampleBlock, Validity
+from firmware_bridge.session import NS_PER_S, Event, State
+from firmware_bridge.types import (
+    Alert,
+    AlertKind,
+    LinkLost,
+    LinkUp,
+    Loss,
+    Numeric,
+    Priority,
+    SampleBlock,
+    Sign,
+    Validity,
+)
 
 # Field 5 on of a report on 7 October 2014, 09:33: total rate 15, exhaled 0.47 L, 7.2 L/min, peak 22
 # and mean 9 cmH2O, 40 % oxygen, inspired 0.48 L, PEEP 5; dynamic compliance is blank.
@@ -263,8 +274,53 @@ def test_lines_may_end_in_any_way() -> None:
 def test_samples_outside_a_breath_are_not_trusted() -> None:
     decoder = pb840_waves.Decoder()
     assert wave(decoder.feed(b"1.0, 2.0\n" + BREATHS), "flow")[0][0] == 0
-    assert decoder.counters.skipped_bytes == 9
-    assert decoder.feed(b"BE\n3.0, 4.0\n") == []
+    assert decoder.counters.text_bytes == 9
+    assert decoder.feed(b"BE\n3.0, 4.0\n") == [Sign(Event.ALIVE)]
+
+
+class Joined:
+    """A ventilator that somebody begins to hear in the middle of a breath: the next is at `next_s`;
+    `missed` is one whose BS does not come over the line."""
+
+    def __init__(self, next_s: float, missed: int = 0) -> None:
+        self._next_s, self._missed = next_s, missed
+        self._samples = 0
+        self._breath = 1
+
+    def hear(self, data: bytes, t_s: float) -> list[bytes]:
+        return []
+
+    def say(self, t_s: float) -> list[bytes]:
+        out = []
+        while self._samples < t_s * pb840_waves.RATE_HZ:
+            self._samples += 1
+            out.append(pb840_waves.sample(10.0, 5.0))
+            if t_s >= self._next_s * self._breath:
+                begun = b"" if self._breath == self._missed else pb840_waves.begin(self._breath)
+                out.append(pb840_waves.END + begun)
+                self._breath += 1
+        return out
+
+
+def test_who_joins_in_a_long_breath_waits_for_the_next(wire_to: Any) -> None:
+    wired = wire_to(device("pb840-waves"), Joined(15.0))
+    assert wired.run(14.9) == []
+    up, *samples = wired.run(5.0)
+    assert isinstance(up, LinkUp) and all(isinstance(m, SampleBlock) for m in samples)
+    assert len(wave(samples, "flow")) > 200
+
+
+def test_a_breath_whose_begin_is_missed_is_lost_and_not_the_link(wire_to: Any) -> None:
+    wired = wire_to(device("pb840-waves"), Joined(6.0, missed=3))
+    assert not [m for m in wired.run(30.0) if isinstance(m, LinkLost)]
+    lost = sum(block[1] for block in wave(wired.messages, "flow"))
+    assert lost == pytest.approx(300, abs=2)
+
+
+def test_samples_that_never_belong_to_a_breath_are_unintelligible(wire_to: Any) -> None:
+    wired = wire_to(device("pb840-waves"), Joined(math.inf))
+    [lost] = wired.run(pb840_waves.LONGEST_BREATH_S + pb840_waves.SILENT_S + 0.1)
+    assert (lost.reason, lost.t_ns > 20 * NS_PER_S) == (Loss.GARBAGE, True)
 
 
 def test_a_damaged_line_is_one_lost_sample() -> None:
