@@ -11,7 +11,11 @@ from firmware_bridge.probe import probe
 
 if TYPE_CHECKING:
     from firmware_bridge.probe import Probed
-    from firmware_bridge.types import Wire
+    from firmware_bridge.types import Feed, Wire
+
+
+ECG = "MDC_ECG_ELEC_POTL"  # of any lead
+VOLTAGES = ("uV", "mV")
 
 
 def doctor(port: str, as_json: bool) -> int:
@@ -68,17 +72,24 @@ def _setting(wire: Wire | None) -> str:
 
 
 def _snippet(probed: Probed) -> str:
-    """The lines of a configuration for what was found: its first wave, or its values."""
+    """The lines of a configuration for what was found: its ECG, else its values, else neither."""
     found = device(probed.found[0].name)
+    ecg = next((feed for feed in found.feeds if _may_be_ecg(feed)), None)
+    kind = "monitor" if ecg else "vitals" if found.numerics else "device"
     lines = [
         "[[sources]]",
-        f'kind = "{"monitor" if found.feeds else "vitals"}"',
+        f'kind = "{kind}"',
         f'device = "{found.name}"',
         f'port = "{probed.stable or probed.port}"',
     ]
-    if found.feeds:
-        feed = found.feeds[0]
-        wired = feed.channels[0] or "MDC_ECG_ELEC_POTL_II"
-        why = "" if feed.channels[0] else "  # what is wired to it"
-        lines += ["channel = 1", f'mdc = "{wired}"{why}', f'unit = "{feed.unit}"']
+    if ecg:
+        said = ecg.channels[0]
+        mdc = f'"{said}"' if said.startswith(f"{ECG}_") else f'"{ECG}_II"  # what is wired to it'
+        lines += ["channel = 1", f"mdc = {mdc}", f'unit = "{ecg.unit}"']
     return "\n".join(lines)
+
+
+def _may_be_ecg(feed: Feed) -> bool:
+    """By its name, or a voltage of which the device does not know what it is."""
+    name = feed.channels[0]
+    return name.startswith(ECG) if name else feed.unit in VOLTAGES

@@ -30,6 +30,9 @@ bed = "rig"
 state_dir = "state"
 bundles = [{ path = "ecg-beat" }]
 
+[[sources]]
+kind = "synthetic"
+
 """
 
 
@@ -50,13 +53,17 @@ def test_a_capture_is_recognised_and_noise_is_not(medge: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "start", "kind", "setting"),
-    [("cyton", b"b", "monitor", "115200 8N1"), ("nellcor", b"", "vitals", "9600 8N1")],
+    [
+        ("cyton", b"b", "monitor", "115200 8N1"),
+        ("contec-cms50-old", b"", "vitals", "19200 8O1"),
+        ("openview-max30102", b"", "device", "57600 8N1"),
+    ],
 )
 def test_what_it_says_can_be_written_into_a_configuration(
     medge: Any, tmp_path: Path, name: str, start: bytes, kind: str, setting: str
 ) -> None:
-    """A device of waves that streams, and one of values, their players paced at the line's rate,
-    and the verb beside them."""
+    """A device with an ECG, one of values, and one whose waves no bundle takes, their players paced
+    at the line's rate, and the verb beside them."""
     made = emulated(name, Scene())
     made.hear(start, 0.0)
     port, stop = tmp_path / "port", threading.Event()
@@ -69,7 +76,7 @@ def test_what_it_says_can_be_written_into_a_configuration(
     assert done.returncode == 0, done.stderr
     assert f"{port}: {name} at {setting}" in done.stdout
     snippet = done.stdout[done.stdout.index("[[sources]]") :]
-    (source,) = configuration.parse(CONFIG + snippet, tmp_path / "bed.toml").sources
+    _, source = configuration.parse(CONFIG + snippet, tmp_path / "bed.toml").sources
     assert (source.kind, source.options.device) == (kind, name)
     assert source.options.port == str(port)
 
