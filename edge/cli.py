@@ -141,7 +141,9 @@ def synthesize(
 
 @app.command()
 def doctor(
-    probe: Annotated[str, typer.Option(help="Port: /dev/ttyUSB0, tcp://host:port, file://...")],
+    probe: Annotated[
+        str, typer.Option(help="/dev/ttyUSB0, tcp://host:port, file://..., udp://224.0.23.63:24005")
+    ],
     json: Json = False,
 ) -> None:
     """Which device is on a port? Only listens. Example: medge doctor --probe /dev/ttyUSB0"""
@@ -192,11 +194,14 @@ def emulate(
     fault: Annotated[Optional[str], typer.Option(help="Fault script, TOML.")] = None,
     seed: Annotated[int, typer.Option(help="What random faults are drawn from.")] = 0,
     map: Annotated[Optional[str], typer.Option(help="Map of its registers, of modbus.")] = None,
+    announce: Annotated[
+        Optional[str], typer.Option(help="Say so at host:port, philips-intellivue-lan.")
+    ] = None,
 ) -> None:
     """Be a bedside device. Example: medge emulate cyton --record 208 --link /tmp/cyton"""
     _call("edge.demo.emulate:emulate", device=device, link=link, tcp=tcp, udp=udp, call=call,
           file=file, record=record, start_s=start, seconds=seconds, speed=speed, faults=fault,
-          seed=seed, map_path=map)  # fmt: skip
+          seed=seed, map_path=map, announce=announce)  # fmt: skip
 
 
 @app.command()

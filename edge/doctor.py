@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from edge.printed import to_json
+from firmware_bridge.address import parse
+from firmware_bridge.announced import announced
 from firmware_bridge.devices import device
 from firmware_bridge.probe import probe
 
@@ -19,8 +21,11 @@ VOLTAGES = ("uV", "mV")
 
 
 def doctor(port: str, as_json: bool) -> int:
-    """Say which device is on `port`; exit code 0 when one was recognised, 1 when none or several
-    were."""
+    """Say which device is on `port`, or, where that is a UDP port, which monitors make themselves
+    known there. Exit code 0 when one was recognised, or any is known, 1 when none or several were.
+    """
+    if parse(port).scheme == "udp":
+        return _monitors(port, as_json)
     probed = probe(port, told=lambda line: print(line, file=sys.stderr))
     if as_json:
         print(to_json(_document(probed)))
@@ -39,7 +44,7 @@ def _document(probed: Probed) -> dict[str, object]:
         ],
         "heard_bytes": {_setting(wire): n for wire, n in probed.heard_bytes.items()},
         "not_found_by_listening": list(probed.mute),
-        "config": _snippet(probed) if len(probed.found) == 1 else None,
+        "config": _config(probed) if len(probed.found) == 1 else None,
     }  # fmt: skip
 
 
@@ -61,7 +66,7 @@ def _text(probed: Probed) -> str:
     if probed.stable and probed.stable != probed.port:
         lines.append(f"its name that stays when devices are plugged in anew: {probed.stable}")
     if len(probed.found) == 1:
-        lines += ["", _snippet(probed)]
+        lines += ["", _config(probed)]
     elif not probed.found:
         lines.append(f"who speaks only when asked is never found: {', '.join(probed.mute)}")
     return "\n".join(lines)
@@ -71,16 +76,37 @@ def _setting(wire: Wire | None) -> str:
     return str(wire) if wire else "no setting"
 
 
-def _snippet(probed: Probed) -> str:
+def _monitors(port: str, as_json: bool) -> int:
+    print("listening", file=sys.stderr)
+    found = announced(port)
+    if as_json:
+        heard = [
+            {"device": m.device, "port": m.port, "model": m.model, "mac": m.mac,
+             "config": _snippet(m.device, m.port)} for m in found
+        ]  # fmt: skip
+        print(to_json({"port": port, "found": heard}))
+    else:
+        said = [f"{m.port}: {m.model or m.device} ({m.mac or 'no MAC address'})\n\n"
+                f"{_snippet(m.device, m.port)}" for m in found]  # fmt: skip
+        nobody = f"{port}: nobody makes himself known; a monitor does on its own network alone"
+        print("\n\n".join(said or [nobody]))
+    return 0 if found else 1
+
+
+def _config(probed: Probed) -> str:
+    return _snippet(probed.found[0].name, probed.stable or probed.port)
+
+
+def _snippet(name: str, port: str) -> str:
     """The lines of a configuration for what was found: its ECG, else its values, else neither."""
-    found = device(probed.found[0].name)
+    found = device(name)
     ecg = next((feed for feed in found.feeds if _may_be_ecg(feed)), None)
     kind = "monitor" if ecg else "vitals" if found.numerics else "device"
     lines = [
         "[[sources]]",
         f'kind = "{kind}"',
         f'device = "{found.name}"',
-        f'port = "{probed.stable or probed.port}"',
+        f'port = "{port}"',
     ]
     if ecg:
         said = ecg.channels[0]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +15,8 @@ from edge.registry import load
 from edge.signals.resampling import resample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -21,13 +27,14 @@ if TYPE_CHECKING:
     from firmware_bridge.types import Device
 
 ECG = "MDC_ECG_ELEC_POTL"
+ANNOUNCED_EVERY_S = 1.0
 ECG_HZ = 250.0  # where the device has no ECG of its own, or says its rate only at run time
 
 
 def emulate(
     device: str, link: str | None, tcp: str | None, udp: str | None, call: str | None,
     file: str | None, record: str | None, start_s: float, seconds: float | None, speed: float,
-    faults: str | None, seed: int, map_path: str | None,
+    faults: str | None, seed: int, map_path: str | None, announce: str | None,
 ) -> int:  # fmt: skip
     """Be `device`, a registered one or the `"module:attr"` of an operator's own `Emulator`, until
     `seconds` or the record are over, or for ever; exit code 0."""
@@ -48,13 +55,48 @@ def emulate(
     if file is not None:
         return _capture(found, scene, file, seconds)
     place = _place(link, tcp, udp, call)
-    play(
-        found.make(scene), place,
-        bytes_per_s=found.device.wire.bytes_per_s if link else None,
-        datagrams=found.device.datagrams,
-        speed=speed, faults=script, seed=seed, seconds=seconds,
-    )  # fmt: skip
+    with _announcing(found.device, udp, announce):
+        play(
+            found.make(scene), place,
+            bytes_per_s=found.device.wire.bytes_per_s if link else None,
+            datagrams=found.device.datagrams,
+            speed=speed, faults=script, seed=seed, seconds=seconds,
+        )  # fmt: skip
     return 0
+
+
+@contextmanager
+def _announcing(device: Device, udp: str | None, announce: str | None) -> Iterator[None]:
+    """Say every second at `announce` that the device may be asked at `udp`, if that is wanted."""
+    from firmware_bridge.announced import DEVICE
+    from firmware_bridge.devices import philips_indication
+
+    if announce is None:
+        yield
+        return
+    if device.name != DEVICE or udp is None:
+        raise StartError(f"'{device.name}' announces nothing here", f"emulate {DEVICE} with --udp")
+    (host, port), to = _host_port(udp), _host_port(announce)
+    try:
+        IPv4Address(host)
+    except ValueError:
+        raise StartError(f"'{host}' is no IPv4 address", "give --udp one") from None
+    said = philips_indication.encode(bytes(6), host, port, "medge", "emulator")
+    stop = threading.Event()
+
+    def announcing() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as place:
+            while not stop.wait(ANNOUNCED_EVERY_S):
+                with suppress(OSError):  # nobody listens there now
+                    place.sendto(said, to)
+
+    thread = threading.Thread(target=announcing)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _find(device: str, map_path: str) -> Emulator:

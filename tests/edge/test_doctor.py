@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +82,27 @@ def test_what_it_says_can_be_written_into_a_configuration(
     _, source = configuration.parse(CONFIG + snippet, tmp_path / "bed.toml").sources
     assert (source.kind, source.options.device) == (kind, name)
     assert source.options.port == str(port)
+
+
+def test_monitors_of_a_network_are_listed(medge: Any, tmp_path: Path) -> None:
+    at, heard = (f"127.0.0.1:{free_udp_port()}" for _ in range(2))
+    command = [sys.executable, "-m", "edge.cli", "emulate", "philips-intellivue-lan"]
+    with subprocess.Popen([*command, "--udp", at, "--announce", heard]) as monitor:
+        done = medge("doctor", "--probe", f"udp://{heard}", "--json")
+        monitor.terminate()
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["found"]
+    assert (found["port"], found["model"]) == (f"udp://{at}", "medge emulator")
+    _, source = configuration.parse(CONFIG + found["config"], tmp_path / "bed.toml").sources
+    assert (source.kind, source.options.port) == ("monitor", f"udp://{at}")
+    nobody = medge("doctor", "--probe", f"udp://{heard}")
+    assert nobody.returncode == 1 and "nobody makes himself known" in nobody.stdout
+
+
+def free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_a_port_that_is_not_there_is_an_error_of_the_device(medge: Any, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Monitors that make themselves known on a network: heard, never asked.
+
+Owns the socket and how long it is listened to; what an indication says is its device's file's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+from firmware_bridge.address import parse
+from firmware_bridge.devices import philips_indication
+from firmware_bridge.devices.big_endian import Malformed
+from firmware_bridge.errors import AddressError, LinkError
+
+DEVICE = "philips-intellivue-lan"
+LISTEN_S = 5.0  # a monitor says it every second
+MOST = 256  # monitors on one network
+DATAGRAM_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """One monitor: which device it is (its registered name), the address at which it is asked, and
+    its model and MAC address as it says them."""
+
+    device: str
+    port: str
+    model: str
+    mac: str
+
+
+def announced(address: str, listen_s: float = LISTEN_S) -> tuple[Announced, ...]:
+    """The monitors heard at `udp://host:port` in `listen_s` seconds; a multicast group is joined.
+
+    Raises `AddressError` for what is no IPv4 address and port, `LinkError` where nobody can listen.
+    """
+    at = parse(address)
+    found: dict[tuple[str, int], Announced] = {}
+    with _opened(at.host, at.port) as heard:
+        end_s = time.monotonic() + listen_s
+        while (left_s := end_s - time.monotonic()) > 0 and len(found) < MOST:
+            if not select.select([heard], [], [], left_s)[0]:
+                continue
+            try:
+                data, (host, _) = heard.recvfrom(DATAGRAM_BYTES)
+                told = philips_indication.parse(data)
+            except (BlockingIOError, Malformed):
+                continue
+            where = f"udp://{host}:{told.port}"
+            found[host, told.port] = Announced(DEVICE, where, told.model, told.mac)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _opened(host: str, port: int) -> socket.socket:
+    try:
+        wanted = ipaddress.IPv4Address(host)
+    except ValueError:
+        wanted = None
+    if wanted is None or not port:
+        usual = f"udp://{philips_indication.GROUP}:{philips_indication.PORT}"
+        raise AddressError(f"'{host}:{port}' is no IPv4 address and port", f"listen at {usual}")
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("", port) if wanted.is_multicast else (host, port))
+        if wanted.is_multicast:
+            membership = struct.pack("4sI", wanted.packed, socket.INADDR_ANY)
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+    except OSError as error:
+        made.close()
+        raise LinkError(
+            f"cannot listen at {host}:{port} ({error})",
+            "choose an address of this machine, and end what listens there",
+        ) from error
+    return made
