@@ -127,6 +127,10 @@ def test_a_capture_holds_the_record_that_was_played(medge: Any, tmp_path: Path) 
     np.testing.assert_allclose(found_uv, played_mv[:1000] * 1000.0, atol=cyton.UV_PER_LSB)
 
 
+LAN = "philips-intellivue-lan"
+ANNOUNCED = ("--announce", "127.0.0.1:24005")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -138,15 +142,30 @@ def test_a_capture_holds_the_record_that_was_played(medge: Any, tmp_path: Path) 
         (["modbus", "--link", "x"], "'modbus' needs a map .*; name its file: .* --map map.toml"),
         (["modbus", "--link", "x", "--map", "none.toml"], "map 'none.toml' cannot be used"),
         (["cyton", "--link", "x", "--map", MAP], "'cyton' takes no map; leave it out"),
+        (["cyton", "--link", "x", *ANNOUNCED], "emulate philips-intellivue-lan with --udp"),
+        ([LAN, "--tcp", "127.0.0.1:1", *ANNOUNCED], "emulate philips-intellivue-lan with --udp"),
+        ([LAN, "--udp", "monitor:24105", *ANNOUNCED], "'monitor' is no IPv4 address"),
+        ([LAN, "--udp", "127.0.0.1:1", "--announce", "x"], "write it as 127.0.0.1:2404"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: list[str], says: str) -> None:
     from edge.demo.emulate import emulate
 
-    names = {"--tcp": "tcp", "--link": "link", "--file": "file", "--map": "map_path"}
     given = dict.fromkeys(
-        ("link", "tcp", "udp", "call", "file", "record", "seconds", "faults", "map_path")
+        (
+            "link",
+            "tcp",
+            "udp",
+            "call",
+            "file",
+            "record",
+            "seconds",
+            "faults",
+            "map_path",
+            "announce",
+        )
     )
+    names = {f"--{name}": name for name in given} | {"--map": "map_path"}
     given |= {names[k]: v for k, v in zip(arguments[1::2], arguments[2::2])}
     with pytest.raises(Exception, match=says.replace("(", r"\(")):
         emulate(arguments[0], start_s=0.0, speed=1.0, seed=0, **given)
@@ -178,4 +197,4 @@ def test_a_taken_port_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(LinkError, match="choose another address"):
-            emulate("cyton", None, at, None, None, None, None, 0.0, None, 1.0, None, 0, None)
+            emulate("cyton", None, at, None, None, None, None, 0.0, None, 1.0, None, 0, None, None)
