@@ -191,9 +191,10 @@ def _check_wiring(config: Config) -> None:
             )
     fed = {part.bundle for part in feeding}
     for idle in [i for i in ids if not any(i in _after(config, start) for start in fed)]:
+        or_else = ", or leave the bundle out" if len(ids) > 1 else ""
         raise StartError(
             f"{config.path}: nothing feeds bundle '{idle}'",
-            f'add a source with bundle = "{idle}", or leave the bundle out',
+            f'add a source with bundle = "{idle}"{or_else}',
         )
 
 

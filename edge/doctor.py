@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 ECG = "MDC_ECG_ELEC_POTL"  # of any lead
-VOLTAGES = ("uV", "mV")
+VOLTAGES, COUNTS = ("uV", "mV"), "1"
 
 
 def doctor(port: str, as_json: bool) -> int:
@@ -111,7 +111,9 @@ def _snippet(name: str, port: str) -> str:
     if ecg:
         said = ecg.channels[0]
         mdc = f'"{said}"' if said.startswith(f"{ECG}_") else f'"{ECG}_II"  # what is wired to it'
-        lines += ["channel = 1", f"mdc = {mdc}", f'unit = "{ecg.unit}"']
+        lines += ["channel = 1", f"mdc = {mdc}", 'unit = "mV"']
+        if ecg.unit == COUNTS:
+            lines.append("# and gain = the counts of its board in one mV")
     return "\n".join(lines)
 
 

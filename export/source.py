@@ -113,7 +113,7 @@ def _module(model: Model, folder: Path) -> Any:
     except ImportError:
         raise StartError(
             "the model is a torch module and torch is not installed",
-            "pip install 'medge[export]', or export it to ONNX elsewhere",
+            "pip install '.[export]' in medge's folder, or export it to ONNX elsewhere",
         ) from None
     if model.program:
         return _program(folder / model.program)

@@ -57,25 +57,40 @@ def announced(address: str, listen_s: float = LISTEN_S) -> tuple[Announced, ...]
 
 
 def _opened(host: str, port: int) -> socket.socket:
+    usual = f"listen at udp://{philips_indication.GROUP}:{philips_indication.PORT}"
     try:
         wanted = ipaddress.IPv4Address(host)
     except ValueError:
         wanted = None
     if wanted is None or not port:
-        usual = f"udp://{philips_indication.GROUP}:{philips_indication.PORT}"
-        raise AddressError(f"'{host}:{port}' is no IPv4 address and port", f"listen at {usual}")
+        raise AddressError(f"'{host}:{port}' is no IPv4 address and port", usual)
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("", port) if wanted.is_multicast else (host, port))
-        if wanted.is_multicast:
-            membership = struct.pack("4sI", wanted.packed, socket.INADDR_ANY)
-            made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        if wanted.is_multicast:  # others may hear the same
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(("", port))
+            _join(made, wanted)
+        else:
+            made.bind((host, port))
     except OSError as error:
         made.close()
         raise LinkError(
-            f"cannot listen at {host}:{port} ({error})",
-            "choose an address of this machine, and end what listens there",
+            f"cannot listen at {host}:{port} ({error})", f"{usual}, or at this machine's address"
         ) from error
     return made
+
+
+def _join(made: socket.socket, group: ipaddress.IPv4Address) -> None:
+    """On every network that this machine is in. Raises `OSError` when none of them takes it."""
+    refused: OSError | None = OSError("this machine is in no network")
+    for index, _ in socket.if_nameindex():
+        try:
+            membership = struct.pack("=4s4si", group.packed, bytes(4), index)  # ip_mreqn
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        except OSError as error:
+            refused = refused and error
+        else:
+            refused = None
+    if refused is not None:
+        raise refused

@@ -112,7 +112,7 @@ def open_serial(address: Address, wire: Wire) -> Port:
     `?baud=` sets another rate than the device's usual one. Raises `LinkError` when it is absent,
     forbidden or in use.
     """
-    path, wire = address.path, _settable(address.path, _rated(address, wire))
+    path, wire = address.path, _rated(address, wire)
     try:
         import serial
     except ImportError as error:
@@ -120,8 +120,8 @@ def open_serial(address: Address, wire: Wire) -> Port:
     opened = None
     try:
         opened = serial.Serial(
-            path, wire.baud, wire.bytesize, wire.parity, wire.stopbits, timeout=0, write_timeout=0,
-            rtscts=wire.rtscts, exclusive=True,
+            path, wire.baud, wire.bytesize, _parity(path, wire), wire.stopbits, timeout=0,
+            write_timeout=0, rtscts=wire.rtscts, exclusive=True,
         )  # fmt: skip
         _tell_empty_from_gone(opened.fileno())
     except (OSError, ValueError, termios.error) as error:
@@ -154,10 +154,9 @@ def _rated(address: Address, wire: Wire) -> Wire:
     return replace(wire, baud=int(baud))
 
 
-def _settable(path: str, wire: Wire) -> Wire:
-    """A pseudo-terminal has no parity; to ask it twice for one is an error (glibc tcsetattr)."""
-    is_pty = Path(path).resolve().parent == Path("/dev/pts")
-    return replace(wire, parity="N") if is_pty else wire
+def _parity(path: str, wire: Wire) -> str:
+    """A pseudo-terminal has none; to ask it twice for one is an error (glibc tcsetattr)."""
+    return "N" if os.path.realpath(path).startswith("/dev/pts/") else wire.parity
 
 
 def _tell_empty_from_gone(fd: int) -> None:

@@ -46,6 +46,7 @@ def emulate(
     if sum(given is not None for given in (link, tcp, udp, call, file)) != 1:
         places = "--link, --tcp, --udp, --call or --file"
         raise StartError("where should the device be?", f"give one of {places}")
+    said = _indication(found.device, udp, announce)
     script = load_faults(faults) if faults else ()
     _require_shown(script, found, cable=file is None)
     patient = Patient()
@@ -55,7 +56,7 @@ def emulate(
     if file is not None:
         return _capture(found, scene, file, seconds)
     place = _place(link, tcp, udp, call)
-    with _announcing(found.device, udp, announce):
+    with _announcing(said):
         play(
             found.make(scene), place,
             bytes_per_s=found.device.wire.bytes_per_s if link else None,
@@ -65,15 +66,15 @@ def emulate(
     return 0
 
 
-@contextmanager
-def _announcing(device: Device, udp: str | None, announce: str | None) -> Iterator[None]:
-    """Say every second at `announce` that the device may be asked at `udp`, if that is wanted."""
+def _indication(
+    device: Device, udp: str | None, announce: str | None
+) -> tuple[bytes, tuple[str, int]] | None:
+    """The datagram which says at `announce` that the device may be asked at `udp`, and where to."""
     from firmware_bridge.announced import DEVICE
     from firmware_bridge.devices import philips_indication
 
     if announce is None:
-        yield
-        return
+        return None
     if device.name != DEVICE or udp is None:
         raise StartError(f"'{device.name}' announces nothing here", f"emulate {DEVICE} with --udp")
     (host, port), to = _host_port(udp), _host_port(announce)
@@ -81,22 +82,36 @@ def _announcing(device: Device, udp: str | None, announce: str | None) -> Iterat
         IPv4Address(host)
     except ValueError:
         raise StartError(f"'{host}' is no IPv4 address", "give --udp one") from None
-    said = philips_indication.encode(bytes(6), host, port, "medge", "emulator")
-    stop = threading.Event()
+    return philips_indication.encode(bytes(6), host, port, "medge", "emulator"), to
 
-    def announcing() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as place:
+
+@contextmanager
+def _announcing(indication: tuple[bytes, tuple[str, int]] | None) -> Iterator[None]:
+    """Say it every second, if there is one. Raises `StartError` where nobody can hear it."""
+    if indication is None:
+        yield
+        return
+    stop, (said, to) = threading.Event(), indication
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        try:
+            place.sendto(said, to)
+        except OSError as error:
+            cause = f"cannot announce at {to[0]}:{to[1]} ({error})"
+            raise StartError(cause, "name an address of a network of this machine") from None
+
+        def announcing() -> None:
             while not stop.wait(ANNOUNCED_EVERY_S):
-                with suppress(OSError):  # nobody listens there now
+                with suppress(OSError):  # the network is away for now
                     place.sendto(said, to)
 
-    thread = threading.Thread(target=announcing)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+        thread = threading.Thread(target=announcing)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
 
 def _find(device: str, map_path: str) -> Emulator:

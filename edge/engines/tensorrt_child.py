@@ -59,7 +59,7 @@ def _import(name: str) -> Trt:
         extra = "rtx" if name == "tensorrt_rtx" else "tensorrt"
         raise StartError(
             f"{name} cannot be imported ({error})",
-            f"pip install 'medge[{extra}]', or use JetPack's own package",
+            f"pip install '.[{extra}]' in medge's folder, or use JetPack's own package",
         ) from None
 
 

@@ -79,6 +79,7 @@ def _opencv() -> Any:
         import cv2
     except ImportError as error:
         raise StartError(
-            f"OpenCV is missing ({error})", "pip install 'medge[camera]', or give a .npy of levels"
+            f"OpenCV is missing ({error})",
+            "pip install '.[camera]' in medge's folder, or give a .npy of levels",
         ) from None
     return cv2

@@ -11,8 +11,8 @@ The rate of 50 Hz is from memory. There is no checksum: samples are trusted insi
 that is after its BS, when their line is two plain numbers in what a ventilator can do; other lines
 there count as one lost sample each, and their number is not known better. Where the breath number
 jumps, the missing breaths count as so many samples as the last whole one had. Who joins in the
-middle of a breath, or misses its BS, waits for the next one: samples until then say that the device
-is there, for `LONGEST_BREATH_S`.
+middle of a breath, or misses its BS, waits for the next one: `SIGN_SAMPLES` at a time say that the
+device is there, for `LONGEST_BREATH_S` at the rate above.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ WIRE = Wire(38_400)
 RATE_HZ = 50.0
 SILENT_S = 2.0
 LONGEST_BREATH_S = 20.0  # three breaths a minute
+SIGN_SAMPLES = 50  # what comes more slowly than half of what is due is silence
 MAX_LINE_BYTES = 64
 MAX_MISSING_BREATHS = 100
 FLOW = Feed("flow", ("MDC_FLOW_AWAY",), RATE_HZ, "L/min", 0.1, -500.0, 500.0)
@@ -112,7 +113,8 @@ class Decoder(Counting):
             self._samples_in_breath += 1
         elif match and self._samples_outside < LONGEST_BREATH_S * RATE_HZ:
             self._samples_outside += 1
-            self._out.append(Sign(Event.ALIVE))
+            if self._samples_outside % SIGN_SAMPLES == 0:
+                self._out.append(Sign(Event.ALIVE))
             self._tally["text_bytes"] += len(line) + 1
             return
         else:

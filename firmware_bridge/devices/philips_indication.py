@@ -59,19 +59,19 @@ def parse(data: bytes) -> Indication:
 
 def _port(protocols: bytes) -> int:
     entries = [tuple(item.u16() for _ in range(4)) for item in items_of(protocols)]
-    ports = [port for what, how, port, _ in entries if (what, how) == (DATA_EXPORT, OVER_UDP)]
-    if not ports:
-        raise Malformed("protocols")
-    return ports[0]
+    for what, how, port, _ in entries:
+        if (what, how) == (DATA_EXPORT, OVER_UDP) and port:
+            return port
+    raise Malformed("protocols")
 
 
 def _model(data: bytes) -> str:
-    """Both names, each behind its length."""
-    if not data:
-        return ""
+    """Both names, each behind its length; none where it is otherwise, as nothing rests on them."""
     reader = Reader(data)
-    names = [reader.octets().decode("ascii", "replace") for _ in range(2)]
-    reader.end()
+    try:
+        names = [reader.octets().decode("ascii", "replace") for _ in range(2)]
+    except Malformed:
+        return ""
     return " ".join("".join(c if c.isprintable() else " " for c in " ".join(names)).split())
 
 

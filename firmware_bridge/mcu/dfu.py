@@ -329,7 +329,9 @@ def _smp() -> _Smp:
         from smpclient.requests import image_management, os_management
         from smpclient.transport.serial import SMPSerialTransport
     except ImportError as missing:
-        raise UpdateError("smpclient is not installed", "pip install 'medge[mcu]'") from missing
+        raise UpdateError(
+            "smpclient is not installed", "pip install '.[mcu]' in medge's folder"
+        ) from missing
     groups = (image_management, os_management)
     return _Smp(SMPClient, SMPSerialTransport, *groups, error, SMPUploadError, encode)
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,15 +82,18 @@ def test_what_it_says_can_be_written_into_a_configuration(
     snippet = done.stdout[done.stdout.index("[[sources]]") :]
     _, source = configuration.parse(CONFIG + snippet, tmp_path / "bed.toml").sources
     assert (source.kind, source.options.device) == (kind, name)
+    assert kind != "monitor" or source.options.unit == "mV"  # as bundles take it
     assert source.options.port == str(port)
 
 
 def test_monitors_of_a_network_are_listed(medge: Any, tmp_path: Path) -> None:
-    at, heard = (f"127.0.0.1:{free_udp_port()}" for _ in range(2))
+    at, heard = free_udp_addresses()
     command = [sys.executable, "-m", "edge.cli", "emulate", "philips-intellivue-lan"]
     with subprocess.Popen([*command, "--udp", at, "--announce", heard]) as monitor:
-        done = medge("doctor", "--probe", f"udp://{heard}", "--json")
-        monitor.terminate()
+        try:
+            done = medge("doctor", "--probe", f"udp://{heard}", "--json")
+        finally:
+            monitor.terminate()
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)["found"]
     assert (found["port"], found["model"]) == (f"udp://{at}", "medge emulator")
@@ -99,10 +103,13 @@ def test_monitors_of_a_network_are_listed(medge: Any, tmp_path: Path) -> None:
     assert nobody.returncode == 1 and "nobody makes himself known" in nobody.stdout
 
 
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_udp_addresses() -> list[str]:
+    """Two of them."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(2)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]
 
 
 def test_a_port_that_is_not_there_is_an_error_of_the_device(medge: Any, tmp_path: Path) -> None:

@@ -420,6 +420,13 @@ def test_a_device_with_parity_is_opened_again_on_a_pty(tmp_path: Path) -> None:
     line.unplug()
 
 
+@pytest.mark.parametrize("name", ["loop", "a\0b"])
+def test_a_name_that_leads_nowhere_is_a_port_that_is_not_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(LinkError, match="cannot be opened"):
+        open_port(f"{tmp_path}/{name}", WIRE)
+
+
 def test_a_plain_name_has_a_stable_one(tmp_path: Path) -> None:
     tty, by_id = tmp_path / "ttyUSB0", tmp_path / "by-id"
     tty.touch()

@@ -275,15 +275,16 @@ def test_samples_outside_a_breath_are_not_trusted() -> None:
     decoder = pb840_waves.Decoder()
     assert wave(decoder.feed(b"1.0, 2.0\n" + BREATHS), "flow")[0][0] == 0
     assert decoder.counters.text_bytes == 9
-    assert decoder.feed(b"BE\n3.0, 4.0\n") == [Sign(Event.ALIVE)]
+    assert decoder.feed(b"BE\n" + b"3.0, 4.0\n" * 49) == []
+    assert decoder.feed(b"3.0, 4.0\n") == [Sign(Event.ALIVE)]
 
 
 class Joined:
     """A ventilator that somebody begins to hear in the middle of a breath: the next is at `next_s`;
     `missed` is one whose BS does not come over the line."""
 
-    def __init__(self, next_s: float, missed: int = 0) -> None:
-        self._next_s, self._missed = next_s, missed
+    def __init__(self, next_s: float, missed: int = 0, rate_hz: float = 50.0) -> None:
+        self._next_s, self._missed, self._rate_hz = next_s, missed, rate_hz
         self._samples = 0
         self._breath = 1
 
@@ -292,7 +293,7 @@ class Joined:
 
     def say(self, t_s: float) -> list[bytes]:
         out = []
-        while self._samples < t_s * pb840_waves.RATE_HZ:
+        while self._samples < t_s * self._rate_hz:
             self._samples += 1
             out.append(pb840_waves.sample(10.0, 5.0))
             if t_s >= self._next_s * self._breath:
@@ -321,6 +322,12 @@ def test_samples_that_never_belong_to_a_breath_are_unintelligible(wire_to: Any) 
     wired = wire_to(device("pb840-waves"), Joined(math.inf))
     [lost] = wired.run(pb840_waves.LONGEST_BREATH_S + pb840_waves.SILENT_S + 0.1)
     assert (lost.reason, lost.t_ns > 20 * NS_PER_S) == (Loss.GARBAGE, True)
+
+
+def test_single_samples_now_and_then_are_silence(wire_to: Any) -> None:
+    wired = wire_to(device("pb840-waves"), Joined(math.inf, rate_hz=20.0))
+    [lost] = wired.run(pb840_waves.SILENT_S + 0.1)
+    assert isinstance(lost, LinkLost)
 
 
 def test_a_damaged_line_is_one_lost_sample() -> None:

@@ -57,6 +57,7 @@ def test_what_is_cut_is_refused(size: int) -> None:
         ("0D17", "0D06"),  # another event
         ("0005 0001 5E29", "0005 0002 5E29"),  # data export, but not over UDP
         ("F101 0014", "F102 0014"),  # no protocols
+        ("0005 0001 5E29", "0005 0001 0000"),  # no port
     ],
 )
 def test_another_datagram_is_refused(before: str, after: str) -> None:
@@ -124,5 +125,20 @@ def test_no_address_of_ipv4_is_refused(address: str) -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(LinkError, match="choose an address of this machine"):
+    with pytest.raises(LinkError, match="or at this machine's address"):
         announced("udp://192.0.2.1:24005")
+
+
+def test_what_another_program_hears_is_not_taken_from_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        with pytest.raises(LinkError, match="in use"):
+            announced(f"udp://127.0.0.1:{other.getsockname()[1]}")
+
+
+def test_a_model_that_is_said_otherwise_costs_the_name_alone() -> None:
+    old = bytes.fromhex("0003504D5300034D3730")
+    assert parse(WORKED.replace(old, old[:5] + b"\0\x09" + old[7:])) == Indication(
+        24_105, "00:09:fb:00:11:22", ""
+    )
