@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge.pipeline.carried import Carried
+
 ENGINES = {
     "onnxruntime": "edge.engines.onnxruntime:open_onnxruntime",
     "openvino": "edge.engines.openvino:open_openvino",
@@ -39,6 +41,9 @@ class Engine(Protocol):
     threads: int
     inputs: dict[str, NDArray[np.float32]]
     outputs: dict[str, NDArray[np.float32]]
+    holder: Carried | None
+    """Whose states may lie in `outputs`; `open_engine` sets None, then `Carried` alone. Who runs an
+    engine with states without one of them destroys what its holder has."""
 
     def run(self) -> None: ...
 
@@ -60,6 +65,7 @@ def open_engine(
     )
     require_self_contained(model)
     engine: Engine = opener(model, precision, batch, threads)
+    engine.holder = None
     try:
         _warm_up(engine)
         yield engine

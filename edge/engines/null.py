@@ -13,12 +13,14 @@ from edge.engines.onnxruntime import open_onnxruntime
 
 if TYPE_CHECKING:
     from edge.engines import Engine
+    from edge.pipeline.carried import Carried
 
 
 class Null:
     """Shapes of a model, none of its arithmetic; see `edge.engines.Engine`."""
 
     backend = "null"
+    holder: Carried | None
 
     def __init__(self, like: Engine) -> None:
         self.precision = like.precision

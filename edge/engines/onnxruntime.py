@@ -12,6 +12,8 @@ from edge.engines.shapes import allocate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edge.pipeline.carried import Carried
+
 SETTINGS = {
     # what lies in the bytes decides nothing: ONNX, never the runtime's own format
     "session.load_model_format": "ONNX",
@@ -24,6 +26,7 @@ class OnnxRuntime:
     """One session; see `edge.engines.Engine`."""
 
     backend = "onnxruntime"
+    holder: Carried | None
 
     def __init__(self, session: Any, precision: str, batch: int, threads: int) -> None:
         self.precision = precision

@@ -13,6 +13,8 @@ from edge.errors import MedgeError, StartError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from edge.pipeline.carried import Carried
+
 TELEMETRY = "openvino.tools.ovc"
 SETTINGS = {
     "INFERENCE_PRECISION_HINT": "f32",
@@ -26,6 +28,7 @@ class OpenVino:
     """One compiled model; see `edge.engines.Engine`."""
 
     backend = "openvino"
+    holder: Carried | None
 
     def __init__(
         self, openvino: Any, compiled: Any, names: Collection[str], precision: str, batch: int,

@@ -1,7 +1,8 @@
-"""The states one patient's model carries from step to step, outside the engine.
+"""The states one patient's model carries from step to step.
 
-Many patients may share one engine: what a step needs is written in before it, and taken out after.
-Nothing is allocated on the way.
+Many patients may share one engine. Between two steps the newest states of one of them, the engine's
+holder, lie in its outputs, from where they go to its inputs; they are taken out when they are asked
+for, or when somebody else wants the engine. Nothing is allocated on the way.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from edge.errors import BugError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,35 +25,65 @@ if TYPE_CHECKING:
 
 
 class Carried:
-    """`values` float32 by the name of the engine's input; zeros at first and after `reset`."""
+    """States float32 by the name of the engine's input; zeros at first and after `reset`."""
 
     def __init__(self, states: Sequence[State]) -> None:
         self._states = states
-        self.values = {s.input: np.zeros(s.shape, np.float32) for s in states}
+        self._values = {s.input: np.zeros(s.shape, np.float32) for s in states}
         self._engine: Engine | None = None
         self._places: list[tuple[Place, Place, Place]] = []
+        self._in_outputs = False
+        self._under_way = False  # a step that began from the outputs and overwrites them
+
+    @property
+    def values(self) -> dict[str, Place]:
+        """The states, to read and to write in place. Raises `BugError` after a step that failed."""
+        self._require_whole()
+        self._take()
+        return self._values
 
     def before(self, engine: Engine) -> None:
-        """Write the states into the engine's inputs."""
+        """Write the states into the engine's inputs. Raises `BugError` after a step that failed."""
+        self._require_whole()
         if engine is not self._engine:
+            self._take()
             self._find_places(engine)
+        if engine.holder is self and self._in_outputs:
+            for _, into, out_of in self._places:
+                into[...] = out_of
+            self._in_outputs, self._under_way = False, True
+            return
+        if engine.holder is not None:
+            engine.holder._take()
+        engine.holder = self
         for value, into, _ in self._places:
             into[...] = value
 
     def after(self, engine: Engine) -> None:
-        """Take the next states from the outputs of the engine that `before` was told."""
-        for value, _, out_of in self._places:
-            value[...] = out_of
+        """The engine that `before` was told has run: the next states are in its outputs."""
+        self._in_outputs, self._under_way = engine.holder is self, False
+
+    def reset(self) -> None:
+        """At admission, discharge, or a gap."""
+        self._in_outputs = self._under_way = False
+        for value in self._values.values():
+            value.fill(0.0)
+
+    def _take(self) -> None:
+        """Out of the engine, where they lie there."""
+        if self._in_outputs:
+            for value, _, out_of in self._places:
+                value[...] = out_of
+            self._in_outputs = False
+
+    def _require_whole(self) -> None:
+        if self._under_way:
+            raise BugError("a step has failed and its states are gone", "reset them, or end it")
 
     def _find_places(self, engine: Engine) -> None:
         """Of each state: our value, and where the engine has it, before and after."""
         self._engine = engine
         self._places = [
-            (self.values[s.input], engine.inputs[s.input][0], engine.outputs[s.output][0])
+            (self._values[s.input], engine.inputs[s.input][0], engine.outputs[s.output][0])
             for s in self._states
         ]
-
-    def reset(self) -> None:
-        """At admission, discharge, or a gap."""
-        for value in self.values.values():
-            value.fill(0.0)

@@ -152,7 +152,7 @@ def test_importing_is_light() -> None:
 def test_openvino_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, model: bytes) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with (
-        pytest.raises(StartError, match=r"medge\[openvino\]"),
+        pytest.raises(StartError, match=r"\.\[openvino\]"),
         open_engine("openvino", model, "fp32"),
     ):
         pass

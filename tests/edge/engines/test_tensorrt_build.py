@@ -139,5 +139,5 @@ def test_a_child_that_is_killed_is_one_error(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_missing_package_and_another_builder_are_said() -> None:
     with pytest.raises(StartError, match="no DLA"):
         build_plan(model(), Request("dla"))
-    with pytest.raises(StartError, match=r"medge\[tensorrt\]"):
+    with pytest.raises(StartError, match=r"\.\[tensorrt\]"):
         build_plan(model(), Request("tensorrt"))

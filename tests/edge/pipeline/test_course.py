@@ -133,7 +133,7 @@ def test_impossible_values_are_named_and_change_nothing() -> None:
 
 def test_a_broken_state_is_begun_anew() -> None:
     class Broken:
-        precision = "fp32"
+        precision, holder = "fp32", None
 
         def __init__(self, real: Engine) -> None:
             self.inputs, self.outputs, self.real, self.breaks = (

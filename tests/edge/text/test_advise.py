@@ -33,6 +33,7 @@ class Sure:
     """An engine that gives each of `words` in turn the logit `by`, and all others zero."""
 
     backend, precision, threads = "told", "fp32", 1
+    holder = None
 
     def __init__(self, *words: str, by: float = 8.0, broken_at: int = -1) -> None:
         self.words, self.by, self.broken_at = words, by, broken_at

@@ -45,6 +45,7 @@ class Says:
     """An engine whose logits are drawn, with a cache that counts its steps."""
 
     backend, precision, threads = "drawn", "fp32", 1
+    holder = None
 
     def __init__(self, seed: int, scale: float = 3.0) -> None:
         self.rng, self.scale = np.random.default_rng(seed), scale

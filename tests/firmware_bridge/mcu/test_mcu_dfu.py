@@ -78,7 +78,7 @@ def test_without_the_package_it_says_which(
     monkeypatch: pytest.MonkeyPatch, make_image: Callable[..., bytes]
 ) -> None:
     monkeypatch.setitem(sys.modules, "smpclient", None)
-    with pytest.raises(UpdateError, match=r"pip install 'medge\[mcu\]'"):
+    with pytest.raises(UpdateError, match=r"pip install '\.\[mcu\]'"):
         dfu.update("nowhere", read_image(make_image((1, 1, 0))))
 
 
