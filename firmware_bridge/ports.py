@@ -170,19 +170,24 @@ def _tell_empty_from_gone(fd: int) -> None:
 class _SerialPort:
     """A port that pyserial has set up; its descriptor is non-blocking and is read directly.
 
-    pyserial's own `read` waits in select(), which refuses descriptors above 1023.
+    pyserial's own `read` waits in select(), which refuses descriptors above 1023. Who reads until
+    nothing is left is told so after a read that was not full, without asking the system again.
     """
 
     def __init__(self, opened: serial.Serial, path: str) -> None:
         self._serial = opened
         self._path = path
         self._spoke_last = False
+        self._is_empty = False
 
     def fileno(self) -> int:
         return int(self._serial.fileno())
 
     def read(self) -> bytes:
         self._spoke_last = False
+        if self._is_empty:
+            self._is_empty = False
+            return b""
         try:
             data = os.read(self.fileno(), READ_BYTES)
         except BlockingIOError:
@@ -191,6 +196,7 @@ class _SerialPort:
             raise self._unplugged(str(error)) from error
         if not data:
             raise self._unplugged("end of file")
+        self._is_empty = len(data) < READ_BYTES
         return data
 
     def write(self, data: bytes) -> None:

@@ -8,8 +8,7 @@ same output everywhere.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ END = PADDING
 """Begins and ends a sequence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One token, its probability before anything was forbidden, and the advice it ends, if any."""
 
     token: int
