@@ -24,8 +24,8 @@ from firmware_bridge.types import (
     LinkLost,
     LinkUp,
     Loss,
+    Numeric,
     SampleBlock,
-    Send,
     Sign,
     Text,
 )
@@ -218,10 +218,11 @@ class Link:
             data = port.read()
             if not data:
                 return
-            if peers_of(port) > self._peers and not self._device.outlives_calls:
-                self._reset_decoder()
-                self._begin_anew("another device has called", now_ns, out)
-            self._peers = max(1, peers_of(port))
+            if (peers := peers_of(port)) != self._peers:
+                if peers > self._peers and not self._device.outlives_calls:
+                    self._reset_decoder()
+                    self._begin_anew("another device has called", now_ns, out)
+                self._peers = max(1, peers)
             self._unread_bytes += len(data)
             for message in self._decoder.feed(data):
                 self._take(message, now_ns, out)
@@ -242,7 +243,9 @@ class Link:
         self._on(Event.JOINED if self._join else Event.OPENED, now_ns)
 
     def _take(self, message: Message, now_ns: int, out: list[LinkMessage]) -> None:
-        if isinstance(message, Text):
+        if isinstance(message, (SampleBlock, Numeric, Alert)):
+            self._take_value(message, now_ns, out)
+        elif isinstance(message, Text):
             out.append(message)
             why = self._device.dialogue.refusal(message.text)
             self._sign(Event.READY if why is None else Event.REFUSED, why, now_ns, out)
@@ -251,11 +254,8 @@ class Link:
         elif isinstance(message, Another):
             self._forget()
             self._begin_anew(message.detail, now_ns, out)
-        elif isinstance(message, Send):
-            if self._port is not None:
-                self._port.write(message.data)
-        else:
-            self._take_value(message, now_ns, out)
+        elif self._port is not None:  # a `Send`
+            self._port.write(message.data)
 
     def _sign(self, event: Event, detail: str | None, now_ns: int, out: list[LinkMessage]) -> None:
         self._on(event, now_ns)

@@ -38,6 +38,8 @@ class State(Enum):
     STREAMING = "streaming"
     LOST = "lost"
 
+    __hash__ = object.__hash__  # that of `Enum` is slow, and each frame asks for it
+
 
 class Event(Enum):
     """What can happen. OPENED and JOINED are ours, the others come from the wire or its silence."""
@@ -49,6 +51,8 @@ class Event(Enum):
     REFUSED = "refused"  # it says that it cannot work, or ends the connection
     FRAMES = "frames"  # at least one trusted value
     TIMEOUT = "timeout"
+
+    __hash__ = object.__hash__
 
 
 @dataclass(frozen=True, slots=True)
