@@ -82,15 +82,15 @@ def _opened(host: str, port: int) -> socket.socket:
 
 
 def _join(made: socket.socket, group: ipaddress.IPv4Address) -> None:
-    """On every network that this machine is in. Raises `OSError` when none of them takes it."""
+    """On every network that this machine is in. Raises `OSError` when none but itself takes it."""
     refused: OSError | None = OSError("this machine is in no network")
-    for index, _ in socket.if_nameindex():
+    for index, name in socket.if_nameindex():
         try:
             membership = struct.pack("=4s4si", group.packed, bytes(4), index)  # ip_mreqn
             made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
         except OSError as error:
             refused = refused and error
         else:
-            refused = None
+            refused = refused if name == "lo" else None
     if refused is not None:
         raise refused

@@ -26,6 +26,7 @@ from firmware_bridge.types import (
     Loss,
     Numeric,
     SampleBlock,
+    Send,
     Sign,
     Text,
 )
@@ -254,8 +255,10 @@ class Link:
         elif isinstance(message, Another):
             self._forget()
             self._begin_anew(message.detail, now_ns, out)
-        elif self._port is not None:  # a `Send`
-            self._port.write(message.data)
+        else:
+            assert isinstance(message, Send)
+            if self._port is not None:
+                self._port.write(message.data)
 
     def _sign(self, event: Event, detail: str | None, now_ns: int, out: list[LinkMessage]) -> None:
         self._on(event, now_ns)

@@ -171,7 +171,7 @@ class _SerialPort:
     """A port that pyserial has set up; its descriptor is non-blocking and is read directly.
 
     pyserial's own `read` waits in select(), which refuses descriptors above 1023. Who reads until
-    nothing is left is told so after a read that was not full, without asking the system again.
+    nothing is left is told so after a read of few bytes, without asking the system again.
     """
 
     def __init__(self, opened: serial.Serial, path: str) -> None:
@@ -196,7 +196,7 @@ class _SerialPort:
             raise self._unplugged(str(error)) from error
         if not data:
             raise self._unplugged("end of file")
-        self._is_empty = len(data) < READ_BYTES
+        self._is_empty = len(data) < READ_BYTES // 2  # a terminal gives 4095 at the most
         return data
 
     def write(self, data: bytes) -> None:

@@ -65,8 +65,8 @@ def open_engine(
     )
     require_self_contained(model)
     engine: Engine = opener(model, precision, batch, threads)
-    engine.holder = None
     try:
+        engine.holder = None
         _warm_up(engine)
         yield engine
     finally:

@@ -53,6 +53,8 @@ class Carried:
                 into[...] = out_of
             self._in_outputs, self._under_way = False, True
             return
+        if self._in_outputs:
+            raise BugError("an engine forgot whose states it has", "let `Carried` alone set it")
         if engine.holder is not None:
             engine.holder._take()
         engine.holder = self
@@ -60,8 +62,11 @@ class Carried:
             into[...] = value
 
     def after(self, engine: Engine) -> None:
-        """The engine that `before` was told has run: the next states are in its outputs."""
-        self._in_outputs, self._under_way = engine.holder is self, False
+        """The engine that `before` was told has run: the next states are in its outputs. Raises
+        `BugError` where it was another one, or somebody else had it meanwhile."""
+        if engine is not self._engine or engine.holder is not self:
+            raise BugError("a step ends on an engine that it does not have", "one step at a time")
+        self._in_outputs, self._under_way = True, False
 
     def reset(self) -> None:
         """At admission, discharge, or a gap."""

@@ -420,6 +420,19 @@ def test_a_device_with_parity_is_opened_again_on_a_pty(tmp_path: Path) -> None:
     line.unplug()
 
 
+def test_all_that_waits_is_taken_by_one_poll(tty: tuple[int, str]) -> None:
+    """More than one read of a terminal gives: what is due is judged when all is heard."""
+    device_end, path = tty
+    link = Link(device("cyton"), path, join=True)
+    link.open(0)
+    said = cyton.encode(np.zeros((360, cyton.CHANNELS), np.int32), np.arange(360))
+    sent = os.write(device_end, said)
+    assert sent > 2 * ports.READ_BYTES
+    link.poll(1)
+    assert link.counters.stream.received_bytes == sent
+    link.close()
+
+
 @pytest.mark.parametrize("name", ["loop", "a\0b"])
 def test_a_name_that_leads_nowhere_is_a_port_that_is_not_there(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

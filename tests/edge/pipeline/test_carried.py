@@ -49,13 +49,15 @@ def test_in_turns_each_goes_on_with_his_own() -> None:
     assert (digits(a), digits(b)) == (1234.0, 789.0)
 
 
-def test_control_what_is_not_taken_out_is_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_taken_out_is_an_error_and_not_another_patients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Carried, "_take", lambda _: None)
     engine, a, b = Adds(), Carried(STATES), Carried(STATES)
-    for carried, x in ((a, 1), (b, 7), (a, 2)):
-        step(carried, engine, x)
-    monkeypatch.undo()
-    assert digits(a) != 12.0
+    step(a, engine, 1)
+    step(b, engine, 7)
+    with pytest.raises(BugError, match="whose states it has"):
+        step(a, engine, 2)
 
 
 def test_who_has_the_engine_alone_leaves_his_states_there() -> None:
@@ -114,3 +116,18 @@ def test_a_first_step_that_failed_can_be_tried_again() -> None:
     engine.fails = False
     step(a, engine, 1)
     assert digits(a) == 51.0
+
+
+def test_who_interferes_with_a_step_is_told() -> None:
+    engine, other, a, b = Adds(), Adds(), Carried(STATES), Carried(STATES)
+    a.before(engine)
+    step(b, engine, 7)
+    with pytest.raises(BugError, match="one step at a time"):
+        a.after(engine)
+    a.before(engine)
+    with pytest.raises(BugError, match="one step at a time"):
+        a.after(other)
+    step(b, engine, 8)
+    engine.holder = None
+    with pytest.raises(BugError, match="whose states it has"):
+        b.before(engine)

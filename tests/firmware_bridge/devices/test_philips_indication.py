@@ -106,6 +106,8 @@ def free_port() -> int:
 @pytest.mark.parametrize("host", ["127.0.0.1", philips_indication.GROUP])
 def test_monitors_are_heard_once_each_and_noise_not_at_all(host: str) -> None:
     """Two monitors behind one address, as of a router; what a group hears comes to us alone too."""
+    if host == philips_indication.GROUP and {n for _, n in socket.if_nameindex()} == {"lo"}:
+        pytest.skip("this machine is in no network")
     other = encode(bytes(6), "10.0.0.8", 24_107, "Philips", "MP 5")
     port = free_port()
     with saying([WORKED, b"noise", b"", other], port):
