@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from edge.printed import to_json
+from edge.sources.monitor import COUNTS, ECG
 from firmware_bridge.address import parse
 from firmware_bridge.announced import announced
 from firmware_bridge.devices import device
@@ -14,10 +15,6 @@ from firmware_bridge.probe import probe
 if TYPE_CHECKING:
     from firmware_bridge.probe import Probed
     from firmware_bridge.types import Feed, Wire
-
-
-ECG = "MDC_ECG_ELEC_POTL"  # of any lead
-VOLTAGES, COUNTS = ("uV", "mV"), "1"
 
 
 def doctor(port: str, as_json: bool) -> int:
@@ -110,7 +107,7 @@ def _snippet(name: str, port: str) -> str:
     ]
     if ecg:
         said = ecg.channels[0]
-        mdc = f'"{said}"' if said.startswith(f"{ECG}_") else f'"{ECG}_II"  # what is wired to it'
+        mdc = f'"{said}"' if said.startswith(ECG) else f'"{ECG}II"  # what is wired to it'
         lines += ["channel = 1", f"mdc = {mdc}", 'unit = "mV"']
         if ecg.unit == COUNTS:
             lines.append("# and gain = the counts of its board in one mV")
@@ -118,6 +115,6 @@ def _snippet(name: str, port: str) -> str:
 
 
 def _may_be_ecg(feed: Feed) -> bool:
-    """By its name, or a voltage of which the device does not know what it is."""
+    """By its name, or, where the device does not know what it is, as no count of a converter."""
     name = feed.channels[0]
-    return name.startswith(ECG) if name else feed.unit in VOLTAGES
+    return f"{name}_".startswith(ECG) if name else feed.unit != COUNTS
